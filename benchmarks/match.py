@@ -1,0 +1,127 @@
+"""One run of one contestant: starts its two processes, leads them through, collects what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from benchmarks.spec import Spec
+from benchmarks.stage import Stage
+from support import reaper
+
+ROOT = Path(__file__).resolve().parents[1]
+IMPORT_PATH = (ROOT, ROOT / "templates", ROOT / "examples" / "shop", ROOT / "tests")
+TIMEOUT_S = 300.0
+END_S = 20.0
+
+
+class MatchError(RuntimeError):
+    """A contestant did not do its work; the end of what it wrote is in the message."""
+
+
+class Side:
+    """A contestant's consumer or publisher: a process that is led by lines."""
+
+    def __init__(self, role: str, spec: Spec, env: Mapping[str, str], python: str) -> None:
+        self._name = f"{spec.contestant} ({spec.task}, {role})"
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with the process
+        self._process = subprocess.Popen(
+            [python, "-m", "benchmarks.contestant", role, spec.dump()],
+            cwd=ROOT,
+            env={**os.environ, **env},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            bufsize=1,
+        )
+        reaper.watch(self._process.pid)
+
+    def hear(self) -> dict[str, Any]:
+        """Its next line. Raises MatchError when it ends or stays silent."""
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], TIMEOUT_S)
+        line = self._process.stdout.readline() if ready else ""
+        if not line:
+            raise MatchError(f"{self._name} {'ended' if ready else 'went silent'}\n{self._tail()}")
+        said: dict[str, Any] = json.loads(line)
+        return said
+
+    def go(self) -> None:
+        """Tell it to go on."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+
+    def wait(self) -> None:
+        """Let it end by itself. Raises MatchError when it does not, or not well."""
+        try:
+            code = self._process.wait(END_S)
+        except subprocess.TimeoutExpired as error:
+            raise MatchError(f"{self._name} does not end\n{self._tail()}") from error
+        if code:
+            raise MatchError(f"{self._name} ended with {code}\n{self._tail()}")
+
+    def _tail(self) -> str:
+        self._log.seek(0)
+        return "\n".join(self._log.read().splitlines()[-30:])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        reaper.unwatch(self._process.pid)
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            if stream is not None:
+                stream.close()
+
+
+def play(stage: Stage, spec: Spec, database: str, python: str = sys.executable) -> dict[str, Any]:
+    """Run `spec` on what is there; see `figures.figures_of` for what comes back.
+
+    Raises MatchError when a process fails.
+    """
+    env = environment(stage, spec, database)
+    with Side("publish", spec, env, python) as publisher, Side("consume", spec, env, python) as consumer:
+        publisher.hear()
+        versions = consumer.hear()["versions"]
+        consumer.go()
+        consumer.hear()
+        before = stage.cpu_seconds()
+        rate = consumer.hear()
+        server_cpu_seconds = stage.cpu_seconds() - before
+        publisher.go()
+        latency = consumer.hear()
+        publisher.wait()
+        consumer.wait()
+    return {
+        "rate": rate,
+        "latency": latency,
+        "server_cpu_seconds": server_cpu_seconds,
+        "versions": versions,
+    }
+
+
+def environment(stage: Stage, spec: Spec, database: str) -> dict[str, str]:
+    """Settings of the shop and of the workers; a database connection for each slot and two to spare."""
+    return {
+        "PYTHONPATH": os.pathsep.join(map(str, IMPORT_PATH)),
+        "DATABASE_URL": stage.url(database),
+        "REDIS_URL": spec.redis_url,
+        "DB_POOL_SIZE": str(spec.concurrency + 2),
+        "DB_MAX_OVERFLOW": "2",
+        "WORKER_CONCURRENCY": str(spec.concurrency),
+        "WORKER_HEALTH_PORT": "0",
+    }

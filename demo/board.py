@@ -1,0 +1,89 @@
+"""What the person sees while orders go through: figures, processes, news."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import dataclass
+
+from demo.load import Load
+from demo.news import News
+from demo.replicas import Supervisor
+from demo.screen import BOLD, DIM, GREEN, RED, Screen, bar
+from demo.servers import RedisServer
+from demo.watch import Watch
+
+DRAW_EVERY, LINE_EVERY = 0.2, 1.0
+FIXED_ROWS = 20  # all but the news
+
+
+@dataclass
+class Board:
+    """Draws a table on a terminal, and writes a line a second elsewhere."""
+
+    screen: Screen
+    load: Load
+    watch: Watch
+    workers: Supervisor
+    redis: RedisServer
+    news: News
+    awaited: str = ""
+    _told: int = 0
+
+    async def run(self) -> None:
+        """Show how things stand until cancelled."""
+        while True:
+            self.show()
+            await asyncio.sleep(DRAW_EVERY if self.screen.live else LINE_EVERY)
+
+    def show(self, *, last: bool = False) -> None:
+        """Show how things stand; the `last` time with all the news."""
+        if self.screen.live:
+            rows = shutil.get_terminal_size().lines - FIXED_ROWS
+            events = self.news.events if last else self.news.events[-max(3, rows) :]
+            self.screen.draw([*self._table(), *(f"  {event}" for event in events)])
+            return
+        self.screen.say(*(f"  ! {event}" for event in self.news.events[self._told :]), self._line())
+        self._told = len(self.news.events)
+
+    def _line(self) -> str:
+        figures, load = self.watch.figures, self.load
+        redis = f"stream {figures.stream}, in hand {figures.in_hand}" if figures.redis_up else "redis away"
+        return (
+            f"  {self.news.clock:5.1f} s  accepted {len(load.accepted)}/{load.orders}, "
+            f"outbox {figures.outbox}, {redis}, done {figures.done}, dead {figures.dead}, "
+            f"ready {self.workers.ready}/{len(self.workers.replicas)}"
+        )
+
+    def _table(self) -> list[str]:
+        figures, load, screen = self.watch.figures, self.load, self.screen
+        away = not figures.redis_up
+        rows = [
+            ("orders accepted", f"{len(load.accepted)}", f"of {load.orders}"),
+            ("waiting in outbox", f"{figures.outbox}", "Redis is away, the API goes on" if away else ""),
+            ("waiting in stream", "?" if away else f"{figures.stream}", ""),
+            ("being processed", "?" if away else f"{figures.in_hand + figures.retrying}", ""),
+            ("done", f"{figures.done}", ""),
+            ("dead letters", f"{figures.dead}", ""),
+        ]
+        progress = bar(figures.done / load.orders)
+        lines = [
+            f"  {progress}  {self.news.clock:.0f} s  {screen.paint(self.awaited, DIM)}",
+            "",
+            *(f"  {name:<20}{screen.paint(f'{value:>5}', BOLD)}  {remark}" for name, value, remark in rows),
+            "",
+            screen.paint(f"  {'process':<18}{'pid':>8}  ready", DIM),
+        ]
+        return [*lines, *self._processes(), ""]
+
+    def _processes(self) -> list[str]:
+        rows = [(r.name, r.process, r.ready, r.remark) for r in self.workers.replicas]
+        up = self.watch.figures.redis_up
+        rows.append(("redis", self.redis.process, up, "" if up else "does not answer"))
+        lines = []
+        for name, process, ready, remark in rows:
+            running = process.code is None
+            answer = self.screen.paint("yes", GREEN) if ready and running else self.screen.paint("no", RED)
+            pid = process.pid if running else "-"
+            lines.append(f"  {name:<18}{pid:>8}  {answer}  {remark if running else 'killed'}")
+        return lines

@@ -1,0 +1,136 @@
+"""The demo from the first step to the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from demo import serve
+from demo.board import Board
+from demo.errors import DemoError
+from demo.faults import Faults
+from demo.ledger import Ledger
+from demo.load import Load
+from demo.news import News
+from demo.prepare import Preparation
+from demo.screen import BOLD, GREEN, RED, Screen
+from demo.servers import Postgres, RedisServer
+from demo.shop import Shop
+from demo.stage import Stage
+from demo.watch import Watch
+
+PATIENCE = 20.0  # seconds without any progress
+NOTICE_LOSS = 10.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line."""
+
+    orders: int
+    seed: int
+    keep: bool
+    serve: bool
+
+
+class Play:
+    """One run."""
+
+    def __init__(self, options: Options, stage: Stage, screen: Screen) -> None:
+        self.options, self.stage, self.screen = options, stage, screen
+        self.began = time.monotonic()
+        self.news = News()
+        self.shop = Shop(stage)
+        self.postgres = Postgres(stage)
+        self.redis = RedisServer(stage)
+
+    async def run(self) -> int:
+        """Play; 0 when nothing was lost or duplicated, else 1. Raises DemoError."""
+        kept = "kept" if self.options.keep else "removed at the end"
+        self.screen.say(
+            f"Workers in a fresh shop, and what kills them. All is in {self.stage.folder}, {kept}.", ""
+        )
+        preparation = Preparation(self.stage, self.screen, self.shop, self.postgres, self.redis)
+        self.workers = await preparation.run(self.news)
+        self.watch = Watch(await self.postgres.connect(), self.redis.url)
+        async with AsyncExitStack() as ending, asyncio.TaskGroup() as background:
+            ending.push_async_callback(self.watch.close)
+            ending.push_async_callback(self.workers.close)
+            tasks = [background.create_task(loop) for loop in (self.workers.run(), self.watch.run())]
+            ledger = await self._orders()
+            self._report(ledger)
+            if self.options.serve:
+                await serve.until_stopped(self.news)
+            for task in tasks:
+                task.cancel()
+        return 0 if ledger.clean else 1
+
+    async def _orders(self) -> Ledger:
+        """Orders and faults, until nothing is under way any more."""
+        load = Load(self.shop, self.options.orders, self.options.seed)
+        faults = Faults(load, self.redis, self.workers, self.watch, self.news, self.options.seed)
+        board = Board(self.screen, load, self.watch, self.workers, self.redis, self.news)
+        self.news.begin()
+        self._announce(load)
+        async with asyncio.TaskGroup() as tasks:
+            drawing = tasks.create_task(board.run())
+            troubles = tasks.create_task(faults.run())
+            board.awaited = "orders come in, and faults"
+            await load.run()
+            board.awaited = "waiting for the last fault"
+            await troubles
+            board.awaited = "waiting for the last messages"
+            await self._quiet(load)
+            drawing.cancel()
+        board.show(last=True)
+        return await self._account(load)
+
+    def _announce(self, load: Load) -> None:
+        title = self.screen.paint("6  orders         ", BOLD)
+        pace = f"{load.orders} over HTTP, up to {load.pace:.0f} a second"
+        self.screen.say(f"{title}{pace}, while Redis and workers are killed", "")
+
+    async def _quiet(self, load: Load) -> None:
+        """Wait until all is done, or nothing has moved for a while: then something is lost."""
+        moved = noticed = time.monotonic()
+        seen = None
+        while time.monotonic() - moved < PATIENCE:
+            figures = await self.watch.look()
+            # A Redis that has lost everything looks quiet too, until a relay has noticed.
+            noticing = not self.news.noticed_loss and time.monotonic() - noticed < NOTICE_LOSS
+            settled = figures.redis_up and not figures.under_way and not noticing
+            if settled and figures.done + figures.dead >= len(load.accepted):
+                return
+            state = (figures.under_way, figures.done, figures.dead, noticing)
+            if state != seen:
+                seen, moved = state, time.monotonic()
+            await asyncio.sleep(0.1)
+
+    async def _account(self, load: Load) -> Ledger:
+        if not load.accepted:
+            raise DemoError(f"no order was accepted: {(load.refusals or ['no attempt ended'])[0]}")
+        return Ledger.of(
+            attempted=load.attempted,
+            accepted=load.accepted,
+            paid=await self.watch.paid(),
+            second_chances=self.watch.second_chances,
+            seconds=time.monotonic() - self.began,
+        )
+
+    def _report(self, ledger: Ledger) -> None:
+        paint = self.screen.paint
+        verdict = (
+            paint("nothing was lost and nothing was done twice", GREEN)
+            if ledger.clean
+            else paint(f"work was lost or done twice; the logs are in {self.stage.logs}", RED)
+        )
+        if not ledger.clean:
+            self.stage.keep()
+        self.screen.say("", paint("The ledger: ", BOLD) + verdict, *ledger.lines(), "")
+        if self.options.serve:
+            self.screen.say(
+                *serve.overview(self.shop, self.postgres, self.redis, self.workers, self.stage), ""
+            )
+        self.screen.say(ledger.json())

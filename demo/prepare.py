@@ -1,0 +1,97 @@
+"""The first half of the demo: from an empty folder to workers that are ready."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from demo.news import News
+from demo.replicas import CONSUMER, RELAY, REPLICAS, Supervisor
+from demo.screen import BOLD, Screen
+from demo.servers import Postgres, RedisServer
+from demo.shop import PAYMENT_SECONDS, QUICK, SERVICE, Shop
+from demo.stage import Stage
+
+T = TypeVar("T")
+
+STEPS = 6
+PLACES = {"model": "tables", "migration": "migrations", "test": "tests"}
+
+
+@dataclass
+class Preparation:
+    """The steps, each with a line of its own on the screen."""
+
+    stage: Stage
+    screen: Screen
+    shop: Shop
+    postgres: Postgres
+    redis: RedisServer
+    step: int = 0
+
+    async def run(self, news: News) -> Supervisor:
+        """Take all steps; the workers, ready. Raises DemoError."""
+        servers = asyncio.ensure_future(self._start_servers())
+        try:
+            self.shop.copy()
+            self._done("shop", f"a fresh copy in {self.shop.folder}")
+            await self._add_workers()
+            await self._wait("PostgreSQL and Redis start", servers)
+        finally:
+            servers.cancel()
+        await self._migrate()
+        await self._wait("the API starts", self.shop.start())
+        self._done("API", f"{self.shop.api_url}/docs, and a stub of the world outside that takes payments")
+        return await self._start_workers(news)
+
+    async def _start_servers(self) -> None:
+        await self.postgres.start()
+        await self.redis.start()
+
+    async def _add_workers(self) -> None:
+        consumer = self.shop.add_worker("redis-consumer", CONSUMER, "--calls", SERVICE)
+        reports = [await self._wait(f"add_worker.py adds {CONSUMER}", consumer)]
+        reports.append(await self._wait(f"add_worker.py adds {RELAY}", self.shop.add_worker("outbox-relay")))
+        self._done("add_worker.py", landed(reports[0]), landed(reports[1]))
+
+    async def _migrate(self) -> None:
+        self.shop.wire(self.postgres, self.redis)
+        migrations = await self._wait("the migrations run", self.shop.migrate())
+        database = await self.postgres.connect()
+        await self.shop.slow_down(database)
+        await database.close()
+        servers = f"PostgreSQL {self.postgres.version} and Redis {self.redis.version} out of wheels"
+        self._done("servers", f"{servers}, {migrations} migrations run")
+
+    async def _start_workers(self, news: News) -> Supervisor:
+        workers = Supervisor(self.stage, self.shop.folder, news)
+        await self._wait("the workers start", workers.until_ready())
+        quick = " ".join(f"{name}={value}" for name, value in QUICK.items())
+        self._done(
+            "workers",
+            f"{REPLICAS} x {CONSUMER} and {REPLICAS} x {RELAY}, each `python -m app.workers.run NAME`",
+            f"settings of the demo, so that nobody has to wait: {quick}",
+            f"marking an order as paid takes {PAYMENT_SECONDS:g} s here, so that workers have some in hand",
+        )
+        return workers
+
+    async def _wait(self, what: str, work: Awaitable[T]) -> T:
+        return await self.screen.during(self.step / STEPS, what, work)
+
+    def _done(self, title: str, *lines: str) -> None:
+        self.step += 1
+        heads = [f"{self.step}  {title:<15}", *[" " * 18] * len(lines)]
+        for head, line in zip(heads, lines, strict=False):
+            self.screen.say(self.screen.paint(head, BOLD) + line)
+
+
+def landed(report: dict[str, Any]) -> str:
+    """What add_worker.py has written, in a line."""
+    files = [file for file in report["files"] if file["state"] == "new"]
+    worker = next(file for file in files if file["path"].endswith(f"/{report['name']}.py"))
+    counts = Counter(PLACES.get(file["role"], "core") for file in files if file is not worker)
+    rest = ", ".join(f"{count} of {place}" for place, count in counts.items())
+    return f"{worker['path']} ({worker['lines']} lines); with it {rest}"

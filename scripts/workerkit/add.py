@@ -1,0 +1,119 @@
+"""Adding a worker: from the command's options to the changes, what is left to do, and the remarks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from workerkit import advice, landing
+from workerkit.consumer import consumer
+from workerkit.errors import TargetExistsError, UsageError
+from workerkit.kinds import EXTRAS, RUNNER, Kind
+from workerkit.migrations import Migrations, read_migrations
+from workerkit.plan import SAME, Change, Target, copies, decide, init_files
+from workerkit.project import Project
+from workerkit.requirements import check_requirements
+from workerkit.service import read_service
+from workerkit.signature import is_plain_name
+from workerkit.source import Module
+from workerkit.templates import closure, libraries, renamed
+
+# As in app.core.envelope, where it is explained.
+TYPE = re.compile(r"[A-Za-z0-9_.-]{1,180}\.v[0-9]{1,6}")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for."""
+
+    kind: Kind
+    name: str
+    calls: str = ""
+    type: str = ""
+    head: str | None = None
+    extras: tuple[str, ...] = ()
+    force: bool = False
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What adding the worker means for the project."""
+
+    project: Project
+    options: Options
+    type: str
+    changes: list[Change]
+    todo: list[str]
+    remarks: list[str]
+
+    @property
+    def run(self) -> str:
+        """The command that runs the worker."""
+        return f"python -m {renamed(RUNNER, self.project.package)} {self.options.name}"
+
+    @property
+    def prove(self) -> str:
+        """The command that proves it."""
+        return f"python -m pytest {landing.shown(self.project)}/test_worker_{self.options.name}.py"
+
+
+def plan_addition(project: Project, options: Options) -> Addition:
+    """Work out all that is to be done; nothing is written.
+
+    Raises an AddWorkerError of the class that fits.
+    """
+    kind = options.kind
+    modules = closure([*kind.roots, *(EXTRAS[extra] for extra in options.extras)])
+    generated = {kind.worker} if kind.named else set()
+    check_requirements(project, modules, but=generated)
+    targets = [*copies(project, modules, but=generated)]
+    type_, service = "", None
+    if kind.named:
+        check_name(project, options.name)
+        service = read_service(project, options.calls)
+        type_ = message_type(options, project)
+        text = consumer(options.name, type_, service, project.package)
+        targets.insert(0, consumer_target(project, modules[kind.worker], text, options.name))
+    targets += init_files(project, targets)
+    targets += landing.tests(project, kind, options.name, options.calls)
+    migrations = read_migrations(project)
+    changes = decide(project, targets, force=options.force) + migration(project, migrations, options)
+    todo = advice.left_to_do(project, kind, libraries(modules.values()), has_alembic=migrations is not None)
+    return Addition(project, options, type_, changes, todo, advice.remarks(project, service, changes))
+
+
+def check_name(project: Project, name: str) -> None:
+    """Raises UsageError for a name that cannot be a module, TargetExistsError for one that is taken."""
+    if not is_plain_name(name):
+        raise UsageError(f"{name}: write a worker's name as a lower-case Python identifier: order_paid")
+    workers = project.folder / "workers"
+    if name in {"run", "outbox_relay"} or (workers / f"{name}.py").exists():
+        raise TargetExistsError(f"{name}: the name is taken by a module of {project.shown(workers)}")
+
+
+def message_type(options: Options, project: Project) -> str:
+    """The type of the messages: as given, or made from the names of project and worker. Raises UsageError."""
+    type_ = options.type or f"{project.name}.{options.name.replace('_', '.')}.v1"
+    if TYPE.fullmatch(type_) is None:
+        raise UsageError(f"--type {type_}: write it as <name>.v<number>, such as shop.order.paid.v1")
+    return type_
+
+
+def consumer_target(project: Project, template: Module, text: str, name: str) -> Target:
+    """The worker's own file."""
+    folder = renamed(template.name.rpartition(".")[0], project.package).split(".")
+    return Target(project.import_root.joinpath(*folder) / f"{name}.py", text, "worker")
+
+
+def migration(project: Project, migrations: Migrations | None, options: Options) -> list[Change]:
+    """The migration that creates the worker's table, unless one does so already."""
+    if migrations is None:
+        return []
+    done = migrations.creates(options.kind.table)
+    if done is not None:
+        text = done.path.read_text(encoding="utf-8")
+        return [Change(Target(done.path, text, "migration"), SAME, text)]
+    path, text = migrations.new(options.kind.table, options.now, options.head)
+    return decide(project, [Target(path, text, "migration")], force=False)

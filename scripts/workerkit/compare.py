@@ -1,0 +1,63 @@
+"""How the copies in a project differ from the current templates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workerkit import landing
+from workerkit.kinds import EXTRAS, KINDS, TEST_SUPPORT
+from workerkit.plan import SAME, Change, Target, copies, decide_one
+from workerkit.project import Project
+from workerkit.report import as_json
+from workerkit.templates import closure, renamed, text_of
+
+# A project has a kind when it has this module: the consumer's own file is the user's.
+MARKS = {"redis-consumer": "app.core.stream_consumer", "outbox-relay": "app.workers.outbox_relay"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The project's copies, each with the template that it came from."""
+
+    project: Project
+    changes: list[Change]
+
+    @property
+    def different(self) -> list[Change]:
+        """Those that differ or are missing."""
+        return [change for change in self.changes if change.state != SAME]
+
+    def report(self, format_: str) -> str:
+        """The report; state `new` means that the template is not in the project."""
+        if format_ == "json":
+            return as_json([self._facts(change) for change in self.changes])
+        if not self.different:
+            return f"{len(self.changes)} files, none differs"
+        return "\n".join(change.diff(self.project).rstrip() for change in self.different)
+
+    def _facts(self, change: Change) -> dict[str, object]:
+        state = {"new": "missing", "replaced": "different"}.get(change.state, change.state)
+        path = self.project.shown(change.target.path)
+        diff = change.diff(self.project) if change.state != SAME else None
+        return {"path": path, "role": change.target.role, "state": state, "diff": diff}
+
+
+def compare(project: Project) -> Comparison:
+    """Compare all copies. What belongs to the user, the consumers themselves, is left out."""
+    present = [kind for name, kind in KINDS.items() if project.module(renamed(MARKS[name], project.package))]
+    roots = [root for kind in present for root in kind.roots]
+    roots += [extra for extra in EXTRAS.values() if project.module(renamed(extra, project.package))]
+    modules = closure(roots)
+    own = {kind.worker for kind in present if kind.named}
+    targets = [*copies(project, modules, but=own)]
+    targets += support_targets(project) if present else []
+    return Comparison(project, [decide_one(project, target, force=True) for target in targets])
+
+
+def support_targets(project: Project) -> list[Target]:
+    """The tests' shared support, if the project has it."""
+    return [
+        Target(project.tests / path, landing.support(project, text_of(f"tests/{path}")), "test")
+        for path in TEST_SUPPORT
+        if (project.tests / path).exists()
+    ]

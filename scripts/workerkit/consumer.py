@@ -1,0 +1,122 @@
+"""A consumer's module, derived from the template: its own names, payload fields and service call."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import replace
+
+from workerkit.errors import ServiceError, TemplateError
+from workerkit.imports import block
+from workerkit.service import IDEMPOTENCY_KEY, Service
+from workerkit.source import Import, Module
+from workerkit.templates import PACKAGE, renamed, template
+
+TEMPLATE = f"{PACKAGE}.consumers.order_paid"
+NAME, PAYLOAD, TOPIC, CALL = "order_paid", "OrderPaid", "shop.order.paid", "OrderService.mark_paid"
+SERVICES = f"{PACKAGE}.services."
+
+
+def consumer(name: str, type_: str, service: Service, package: str) -> str:
+    """The text of the module `name`, which calls `service` for messages of `type_`."""
+    module = template(TEMPLATE)
+    imports = needed_imports(module, service, package)
+    taken = {import_.bound for import_ in imports} | set(module.top_level) - {PAYLOAD}
+    payload = payload_name(name, taken)
+    topic, _, version = type_.rpartition(".")
+    lines = module.text.splitlines()
+    pieces = {
+        import_span(module): block(imports, package).splitlines(),
+        field_span(module): field_lines(service),
+        call_span(module): call_lines(service),
+    }
+    words = {
+        f"{TOPIC}.v1": f"{topic}.{version}",
+        TOPIC: topic,
+        CALL: service.qualified,
+        PAYLOAD: payload,
+        NAME: name,
+        f"{PACKAGE}.workers": f"{package}.workers",
+    }
+    return assemble(lines, pieces, words)
+
+
+def payload_name(name: str, taken: set[str]) -> str:
+    """The payload's class: the worker's name in capitals, and something more when that name is taken."""
+    plain = "".join(part.capitalize() for part in name.split("_"))
+    return plain if plain not in taken else f"{plain}Payload"
+
+
+def needed_imports(module: Module, service: Service, package: str) -> list[Import]:
+    """The template's imports with its service replaced by `service` and the types of the fields added.
+
+    Raises ServiceError when two of them bind one name to different things.
+    """
+    own = [i for i in module.imports if not i.module.startswith(SERVICES)]
+    kept = [replace(i, module=renamed(i.module, package)) if i.module.startswith(PACKAGE) else i for i in own]
+    wanted = {*kept, Import(service.module, service.target), *service.imports}
+    bound: dict[str, Import] = {}
+    for import_ in sorted(wanted):
+        other = bound.setdefault(import_.bound, import_)
+        if other != import_ or import_.bound in {"consumer", "handle", "worker"}:
+            clash = f"{import_.module}.{import_.name}"
+            raise ServiceError(f"{service.calls}: the name {import_.bound} of {clash} is taken in a consumer")
+    return sorted(wanted)
+
+
+def field_lines(service: Service) -> list[str]:
+    """The fields of the payload model, after the blank line that follows its docstring."""
+    fields = [f"    {f.name}: {f.annotation}{f' = {f.default}' if f.default else ''}" for f in service.fields]
+    return ["", *fields] if fields else []
+
+
+def call_lines(service: Service) -> list[str]:
+    """The call of the service in the handler."""
+    head = f"{service.owner}(session).{service.function}" if service.owner else service.function
+    arguments = [] if service.owner else ["session"]
+    arguments += [f"{'' if f.positional else f'{f.name}='}message.data.{f.name}" for f in service.fields]
+    if service.takes_key:
+        arguments.append(f"{IDEMPOTENCY_KEY}=message.{IDEMPOTENCY_KEY}")
+    if not arguments:
+        return [f"    await {head}()"]
+    return [f"    await {head}(", *(f"        {argument}," for argument in arguments), "    )"]
+
+
+def import_span(module: Module) -> tuple[int, int]:
+    """First and last line of the template's imports."""
+    nodes = [node for node in module.tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return nodes[0].lineno, max(node.end_lineno or node.lineno for node in nodes)
+
+
+def field_span(module: Module) -> tuple[int, int]:
+    """From the line after the payload's docstring to its last field."""
+    for node in module.tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == PAYLOAD:
+            return (node.body[0].end_lineno or 0) + 1, node.end_lineno or 0
+    raise TemplateError(f"{module.path}: no class {PAYLOAD}")
+
+
+def call_span(module: Module) -> tuple[int, int]:
+    """The lines of the service call."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Await):
+            return node.lineno, node.end_lineno or node.lineno
+    raise TemplateError(f"{module.path}: no service call")
+
+
+def assemble(lines: list[str], pieces: dict[tuple[int, int], list[str]], words: dict[str, str]) -> str:
+    """The template's lines with the spans replaced by `pieces`, and elsewhere the words by others."""
+    result: list[str] = []
+    done = 0
+    for (first, last), piece in sorted(pieces.items()):
+        result += [replaced(line, words) for line in lines[done : first - 1]]
+        result += piece
+        done = last
+    result += [replaced(line, words) for line in lines[done:]]
+    return "\n".join(result) + "\n"
+
+
+def replaced(text: str, words: dict[str, str]) -> str:
+    """The text with each word replaced, the longer ones first, in one pass."""
+    pattern = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return re.sub(pattern, lambda match: words[match[0]], text)

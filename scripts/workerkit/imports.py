@@ -1,0 +1,54 @@
+"""The import block of a generated module, as an import sorter would leave it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from workerkit.source import Import
+
+WIDTH = 110
+
+
+def block(imports: Iterable[Import], package: str) -> str:
+    """Import statements for `imports`, grouped and sorted; the last line ends without a newline."""
+    first_party = package.partition(".")[0]
+    ordered = sorted(set(imports), key=lambda import_: (section(import_, first_party), *order(import_)))
+    groups = groupby(ordered, key=lambda import_: section(import_, first_party))
+    return "\n\n".join("\n".join(statements(group)) for _, group in groups)
+
+
+def section(import_: Import, first_party: str) -> int:
+    """The future, the standard library, what is installed, and the project itself."""
+    top = import_.module.partition(".")[0]
+    if top == "__future__":
+        return 0
+    if top == first_party:
+        return 3
+    return 1 if top in sys.stdlib_module_names else 2
+
+
+def order(import_: Import) -> tuple[bool, str, int, str]:
+    """Plain imports first, then by module; in a module constants, classes, functions."""
+    name = import_.name
+    kind = 0 if name.isupper() and len(name) > 1 else 1 if name[:1].isupper() else 2
+    return bool(name), import_.module.lower(), kind, name
+
+
+def statements(imports: Iterable[Import]) -> Iterator[str]:
+    """One statement for each module."""
+    for (is_from, module), group in groupby(imports, key=lambda i: (bool(i.name), i.module)):
+        suffixed = [(i.name or i.module) + (f" as {i.alias}" if i.alias else "") for i in group]
+        if is_from:
+            yield from_statement(module, suffixed)
+        else:
+            yield from (f"import {name}" for name in suffixed)
+
+
+def from_statement(module: str, names: list[str]) -> str:
+    """One line, or one line for each name when that would be too long."""
+    line = f"from {module} import {', '.join(names)}"
+    if len(line) <= WIDTH:
+        return line
+    return "\n".join([f"from {module} import (", *(f"    {name}," for name in names), ")"])

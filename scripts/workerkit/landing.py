@@ -1,0 +1,61 @@
+"""The tests that land with a worker, as they read in the project."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from workerkit.consumer import NAME, replaced
+from workerkit.kinds import TEST_SUPPORT, Kind
+from workerkit.plan import Target
+from workerkit.project import Project
+from workerkit.source import Function, Module
+from workerkit.templates import TEMPLATES, rewritten, text_of
+
+FOLDER = "workers"
+CALLS = "app.services.orders:OrderService.mark_paid"
+PROJECT_LINE = "PROJECT = Path(__file__).resolve().parents[2]"
+IMPORT_ROOT_LINE = "IMPORT_ROOT = PROJECT"
+
+
+def tests(project: Project, kind: Kind, name: str, calls: str) -> Iterator[Target]:
+    """Targets for the worker's test and for the support that all workers' tests share."""
+    test = worker_test(project, kind, name, calls)
+    for path in TEST_SUPPORT:
+        text = support(project, text_of(f"tests/{path}"))
+        needed = fixtures_of(test) if path.endswith("conftest.py") else frozenset({"main"})
+        yield Target(project.tests / path, text, "test", needed)
+    yield Target(project.tests / FOLDER / f"test_worker_{name}.py", test, "test")
+
+
+def worker_test(project: Project, kind: Kind, name: str, calls: str) -> str:
+    """The test of one worker."""
+    template = kind.worker.rpartition(".")[2]
+    text = text_of(f"tests/{FOLDER}/test_worker_{template}.py")
+    if not kind.named:
+        return rewritten(text, project.package)
+    return replaced(text, {CALLS: calls, NAME: name})
+
+
+def support(project: Project, text: str) -> str:
+    """The shared support: it knows where the project and its package are."""
+    up = len((project.tests / FOLDER).relative_to(project.root).parts)
+    text = text.replace(PROJECT_LINE, f"PROJECT = Path(__file__).resolve().parents[{up}]")
+    below = project.import_root.relative_to(project.root).parts
+    path = " / ".join(["PROJECT", *(f'"{part}"' for part in below)])
+    text = text.replace(f"{IMPORT_ROOT_LINE}\n", f"IMPORT_ROOT = {path}\n")
+    return rewritten(text, project.package)
+
+
+def fixtures_of(test: str) -> frozenset[str]:
+    """The fixtures that a test file asks for and does not define itself."""
+    module = Module("test", TEMPLATES, test)
+    functions = [node for node in ast.walk(module.tree) if isinstance(node, Function)]
+    asked = {argument.arg for node in functions for argument in node.args.args}
+    builtin = {"self", "request", "tmp_path", "monkeypatch", "capsys", "record_property"}
+    return frozenset(asked - builtin - module.top_level.keys())
+
+
+def shown(project: Project) -> str:
+    """The folder of the landed tests, as a command names it."""
+    return f"{project.shown(project.tests)}/{FOLDER}"

@@ -1,0 +1,110 @@
+"""What adding a worker changes in a project: every file with its text and its state. Nothing is written."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from workerkit.errors import TargetExistsError
+from workerkit.project import Project
+from workerkit.source import Function, Module
+from workerkit.templates import needs, renamed, rewritten
+
+NEW, SAME, KEPT, REPLACED = "new", "same", "kept", "replaced"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file that should be in the project.
+
+    `role` is worker, core, model, migration or test. `needed` are the names that others import from it: a
+    file with these names may differ, because it is an older or edited copy. None: it may not differ.
+    """
+
+    path: Path
+    text: str
+    role: str
+    needed: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A target and what happens to it. `old` is the text that is there."""
+
+    target: Target
+    state: str
+    old: str = ""
+
+    @property
+    def writes(self) -> bool:
+        """Whether the file is written."""
+        return self.state in (NEW, REPLACED)
+
+    @property
+    def lines(self) -> int:
+        """Lines of the target."""
+        return len(self.target.text.splitlines())
+
+    def diff(self, project: Project) -> str:
+        """What differs, from the project's text to the template's."""
+        name = project.shown(self.target.path)
+        old, new = self.old.splitlines(keepends=True), self.target.text.splitlines(keepends=True)
+        return "".join(difflib.unified_diff(old, new, f"{name} (project)", f"{name} (template)"))
+
+
+def copies(project: Project, modules: dict[str, Module], but: Collection[str]) -> Iterator[Target]:
+    """Targets for templates that are copied as they are, but for the name of the package; `but` is not."""
+    wanted = needs(modules.values())
+    for module in modules.values():
+        if module.name in but:
+            continue
+        name = renamed(module.name, project.package)
+        path = project.import_root.joinpath(*name.split(".")).with_suffix(".py")
+        role = {"models": "model", "core": "core"}.get(module.name.split(".")[1], "worker")
+        text = rewritten(module.text, project.package)
+        yield Target(path, text, role, frozenset(wanted.get(module.name) or public(module)))
+
+
+def public(module: Module) -> Iterator[str]:
+    """The classes and functions of a module that nobody imports: it is known by all of them."""
+    return (name for name, node in module.top_level.items() if isinstance(node, ast.ClassDef | Function))
+
+
+def init_files(project: Project, targets: Iterable[Target]) -> Iterator[Target]:
+    """An empty `__init__.py` for each new folder of a package that has them, or packaging leaves it out."""
+    if (project.folder / "__init__.py").is_file():
+        folders = {target.path.parent for target in targets if target.path.is_relative_to(project.folder)}
+        absent = (folder / "__init__.py" for folder in sorted(folders))
+        yield from (Target(path, "", "core") for path in absent if not path.exists())
+
+
+def decide(project: Project, targets: Iterable[Target], *, force: bool) -> list[Change]:
+    """What happens to each target. Raises TargetExistsError when something else is in the way."""
+    return [decide_one(project, target, force=force) for target in targets]
+
+
+def decide_one(project: Project, target: Target, *, force: bool) -> Change:
+    """What happens to one target."""
+    try:
+        old = target.path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return Change(target, NEW)
+    except (OSError, UnicodeDecodeError) as error:
+        raise TargetExistsError(
+            f"{project.shown(target.path)}: exists and cannot be read: {error}"
+        ) from error
+    if old == target.text:
+        return Change(target, SAME, old)
+    if force:
+        return Change(target, REPLACED, old)
+    where = project.shown(target.path)
+    if target.needed is None:
+        raise TargetExistsError(f"{where}: exists with other content; --force replaces it")
+    absent = target.needed - Module(target.path.stem, target.path, old).top_level.keys()
+    if absent:
+        names = ", ".join(sorted(absent))
+        raise TargetExistsError(f"{where}: exists with other content and lacks {names}; --force replaces it")
+    return Change(target, KEPT, old)

@@ -1,0 +1,118 @@
+"""What was done, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from workerkit.add import Addition
+from workerkit.kinds import KINDS
+from workerkit.plan import REPLACED, Change
+
+ROLES = ("worker", "core", "model", "migration", "test")
+
+
+def as_json(value: object) -> str:
+    """JSON for programs."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def added(addition: Addition, *, dry_run: bool, format_: str) -> str:
+    """The report on an addition."""
+    if format_ == "json":
+        return as_json(facts(addition, dry_run=dry_run))
+    return text(addition, dry_run=dry_run)
+
+
+def facts(addition: Addition, *, dry_run: bool) -> dict[str, Any]:
+    """All that the report says."""
+    project, options = addition.project, addition.options
+    return {
+        "kind": options.kind.name,
+        "name": options.name,
+        "package": project.package,
+        "type": addition.type or None,
+        "dry_run": dry_run,
+        "changed": any(change.writes for change in addition.changes),
+        "files": [file_facts(addition, change) for change in addition.changes],
+        "lines": line_counts(addition.changes),
+        "environment": environment(addition),
+        "todo": addition.todo,
+        "remarks": addition.remarks,
+        "run": addition.run,
+        "procfile": procfile(addition),
+        "prove": addition.prove,
+    }
+
+
+def file_facts(addition: Addition, change: Change) -> dict[str, Any]:
+    """One file of the report."""
+    return {
+        "path": addition.project.shown(change.target.path),
+        "role": change.target.role,
+        "state": change.state,
+        "lines": change.lines,
+        "diff": change.diff(addition.project) if change.state == REPLACED else None,
+    }
+
+
+def line_counts(changes: list[Change]) -> dict[str, int]:
+    """Lines written, by role."""
+    counts = Counter[str]()
+    for change in changes:
+        if change.writes:
+            counts[change.target.role] += change.lines
+    return {role: counts[role] for role in ROLES if counts[role]}
+
+
+def environment(addition: Addition) -> dict[str, str]:
+    """The variables that a first deployment sets; all others have defaults that suit."""
+    variables = {"REDIS_URL": "redis://host:6379/0"}
+    if addition.options.kind.name == "outbox-relay":
+        variables["OUTBOX_SOURCE"] = f"/{addition.project.name}"
+    return variables
+
+
+def procfile(addition: Addition) -> str:
+    """The line that names the process."""
+    return f"{addition.options.name}: {addition.run}"
+
+
+def text(addition: Addition, *, dry_run: bool) -> str:
+    """The report for people."""
+    lines: list[str] = []
+    written = [change for change in addition.changes if change.writes]
+    rest = len(addition.changes) - len(written)
+    if written:
+        lines.append("would write" if dry_run else "wrote")
+        lines += [file_line(addition, change) for change in written]
+        counts = ", ".join(f"{role} {lines}" for role, lines in line_counts(addition.changes).items())
+        lines.append(f"  {len(written)} files; lines: {counts}; {rest} files were there already")
+        lines += [change.diff(addition.project).rstrip() for change in written if change.state == REPLACED]
+    else:
+        lines.append(f"nothing to write: all {rest} files are there")
+    if addition.type:
+        lines += ["", f"message type  {addition.type}   (Redis stream {addition.type.rpartition('.')[0]})"]
+    lines += ["", "left to do"]
+    lines += [f"  - {step}" for step in addition.todo]
+    lines += [f"  - set {name} (such as {value})" for name, value in environment(addition).items()]
+    lines.append(f"  - process, for example in a Procfile:  {procfile(addition)}")
+    lines += ["", f"run    {addition.run}", f"prove  {addition.prove}"]
+    return "\n".join(lines)
+
+
+def file_line(addition: Addition, change: Change) -> str:
+    """One written file."""
+    replaced = ", replaced" if change.state == REPLACED else ""
+    path = addition.project.shown(change.target.path)
+    return f"  {path:<58} {change.lines:>5} lines  {change.target.role}{replaced}"
+
+
+def kinds(format_: str) -> str:
+    """The kinds of workers."""
+    if format_ == "json":
+        return as_json(
+            [{"kind": kind.name, "summary": kind.summary, "named": kind.named} for kind in KINDS.values()]
+        )
+    return "\n".join(f"{kind.name:<16} {kind.summary}" for kind in KINDS.values())

@@ -1,0 +1,119 @@
+"""The service method that a worker calls, read from the project's syntax trees."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+
+from workerkit.errors import ServiceError, UsageError
+from workerkit.lookup import Found, class_of, function_of, method_of, methods
+from workerkit.project import Project
+from workerkit.signature import Field, check_callable, check_session, field_of, parameters
+from workerkit.source import Import
+
+IDEMPOTENCY_KEY = "idempotency_key"
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a handler calls. `owner` is the class, empty for a plain function.
+
+    `imports` are those of the fields' types. `takes_key` says whether there is an `idempotency_key`,
+    `commits` whether its body calls a `commit`.
+    """
+
+    module: str
+    owner: str
+    function: str
+    fields: tuple[Field, ...]
+    imports: frozenset[Import]
+    takes_key: bool
+    commits: bool = False
+
+    @property
+    def target(self) -> str:
+        """The name to import."""
+        return self.owner or self.function
+
+    @property
+    def qualified(self) -> str:
+        """`Class.method` or the function's name."""
+        return f"{self.owner}.{self.function}" if self.owner else self.function
+
+    @property
+    def calls(self) -> str:
+        """The service as `--calls` names it."""
+        return f"{self.module}:{self.qualified}"
+
+
+def read_service(project: Project, calls: str) -> Service:
+    """The service that `calls` names, as `package.module:Class.method` or `package.module:function`.
+
+    Raises ServiceError when it is not there or cannot be called by a worker.
+    """
+    module_name, owner, name = split(calls)
+    module = project.module(module_name)
+    if module is None:
+        raise ServiceError(f"--calls {calls}: no module {module_name} {hint(project, module_name)}")
+    if owner:
+        class_ = class_of(project, module, owner)
+        check_constructor(project, class_, owner)
+        found = method_of(project, class_, name)
+    else:
+        found = function_of(project, module, name)
+    where = f"{project.shown(found.module.path)}:{found.node.lineno}: {f'{owner}.' if owner else ''}{name}"
+    check_callable(found.node, where)
+    given = parameters(found.node)
+    if not given:
+        raise ServiceError(f"{where}: its first parameter must be {'self' if owner else 'an AsyncSession'}")
+    if not owner:
+        check_session(given[0], where)
+    del given[0]
+    payload = [parameter for parameter in given if parameter.argument.arg != IDEMPOTENCY_KEY]
+    described = [field_of(project, found.module, parameter, where) for parameter in payload]
+    fields = tuple(field for field, _ in described)
+    imports = frozenset(import_ for _, needed in described for import_ in needed)
+    return Service(
+        module_name,
+        owner,
+        name,
+        fields,
+        imports,
+        takes_key=len(payload) < len(given),
+        commits=calls_commit(found.node),
+    )
+
+
+def calls_commit(function: ast.AST) -> bool:
+    """Whether something is committed in the function's own body."""
+    called = (node.func for node in ast.walk(function) if isinstance(node, ast.Call))
+    return any(isinstance(func, ast.Attribute) and func.attr == "commit" for func in called)
+
+
+def split(calls: str) -> tuple[str, str, str]:
+    """Module, class (or empty) and function of `--calls`. Raises UsageError."""
+    match = re.fullmatch(r"([A-Za-z_][\w.]*):(?:([A-Za-z_]\w*)\.)?([A-Za-z_]\w*)", calls)
+    if match is None:
+        raise UsageError(f"--calls {calls}: write package.module:Class.method or package.module:function")
+    return match[1], match[2] or "", match[3]
+
+
+def hint(project: Project, module_name: str) -> str:
+    """Where was looked, and what may have been meant."""
+    rest = module_name.partition(".")[2]
+    other = f"{project.package}.{rest}"
+    question = f"; did you mean {other}?" if rest and project.module(other) else ""
+    return f"in {project.import_root}{question}"
+
+
+def check_constructor(project: Project, class_: Found, owner: str) -> None:
+    """Raises ServiceError unless the class is made from a session and nothing else."""
+    where = f"{project.shown(class_.module.path)}: {owner}.__init__"
+    found = next((found for found in methods(project, class_) if found.node.name == "__init__"), None)
+    taken = parameters(found.node)[1:] if found is not None else []
+    required = [parameter for parameter in taken if parameter.default is None]
+    if len(required) != 1 or required[0] is not taken[0] or required[0].keyword_only:
+        names = ", ".join(parameter.argument.arg for parameter in required) or "nothing"
+        raise ServiceError(f"{where} must take a session and nothing else; it takes: {names}")
+    check_session(required[0], where)

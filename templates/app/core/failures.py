@@ -1,0 +1,157 @@
+"""Which failures to retry, which to wait for, and which to give up: the one place that decides it.
+
+Put the project's own error classes into TRANSIENT and PERMANENT. Everything else is judged by what
+libraries say in numbers (SQLSTATE, HTTP status), never by the text of an error.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from app.core.outcomes import Dead, Down, Outcome, PermanentError, Postpone, Retry, TransientError
+from app.core.retry import parse_retry_after
+
+TRANSIENT: tuple[type[Exception], ...] = ()
+PERMANENT: tuple[type[Exception], ...] = ()
+
+# PostgreSQL, appendix A: connection exceptions, operator intervention (restart, failover), insufficient
+# resources, and read-only transactions (the old primary after a failover).
+DATABASE_DOWN = ("08", "53", "57P", "25006")
+# Serialization failure, deadlock, lock not available, statement timeout, idle-in-transaction timeout.
+DATABASE_BUSY = ("40001", "40P01", "55P03", "57014", "25P03", "25P04")
+RETRYABLE_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
+CLASS_NOTE = "'>: "  # ends the class that SQLAlchemy's asyncpg dialect puts before the driver's text
+DATABASE_MODULES = frozenset({"sqlalchemy", "asyncpg", "psycopg"})
+
+
+def classify(error: BaseException) -> Outcome:
+    """What to do about `error`: the first link of its cause chain that says something decides.
+
+    Returns Retry for what may pass, Down for a database that is away, Dead for everything else: an unknown
+    error is a bug or a bad message, and repeating it helps neither.
+    """
+    for link in chain(error):
+        outcome = judge(link)
+        if outcome is not None:
+            return outcome
+    return Dead(describe(error))
+
+
+def judge(error: BaseException) -> Outcome | None:
+    """The outcome that this one error calls for, or None when it says nothing about retrying."""
+    if isinstance(error, (*PERMANENT, PermanentError)):
+        return Dead(describe(error))
+    if isinstance(error, (*TRANSIENT, TransientError)):
+        return Retry(describe(error), http_retry_after(error))
+    if isinstance(error, DBAPIError):
+        return judge_database(error)
+    if isinstance(error, PoolTimeoutError):
+        return Postpone("no free database connection: lower the concurrency or enlarge the pool", 1.0)
+    return judge_http(error) or judge_connection(error)
+
+
+def judge_http(error: BaseException) -> Outcome | None:
+    """The outcome for an answer with an error status."""
+    status = http_status(error)
+    if status is None:
+        return None
+    if status in RETRYABLE_STATUS:
+        return Retry(describe(error), http_retry_after(error))
+    return Dead(describe(error))
+
+
+def judge_connection(error: BaseException) -> Outcome | None:
+    """The outcome for a connection that failed or a deadline that passed."""
+    if not (isinstance(error, OSError | TimeoutError | EOFError) or is_transport_error(error)):
+        return None
+    if passed_through_database(error):
+        return Down(f"database: {describe(error)}")
+    return Retry(describe(error))
+
+
+def judge_database(error: DBAPIError) -> Outcome:
+    """The outcome for an error of the database, by its SQLSTATE."""
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    if state.startswith(DATABASE_BUSY):
+        return Retry(describe(error))
+    if state.startswith(DATABASE_DOWN) or error.connection_invalidated:
+        return Down(f"database: {describe(error)}")
+    # A connection that was lost between two statements has no SQLSTATE.
+    if not state and isinstance(error, InterfaceError):
+        return Down(f"database: {describe(error)}")
+    return Dead(describe(error))
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and its explicit causes. The implicit context is left out: it is what was being handled,
+    not why this error was raised.
+    """
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__
+
+
+def describe(error: BaseException) -> str:
+    """One line for people: the class and the first line of the text."""
+    # SQLAlchemy's own text repeats the statement; what happened is in the driver's error.
+    lines = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    return f"{type(error).__name__}: {lines[0].rpartition(CLASS_NOTE)[2][:300]}"
+
+
+def http_status(error: BaseException) -> int | None:
+    """The HTTP status that the error carries itself or in its `response` (httpx, httpx2, SDK errors)."""
+    for holder in (error, getattr(error, "response", None)):
+        status = getattr(holder, "status_code", None)
+        if isinstance(status, int) and status:
+            return status
+    return None
+
+
+def http_retry_after(error: BaseException) -> float | None:
+    """Seconds from the error's `retry_after` or from its response's `Retry-After` header."""
+    after = getattr(error, "retry_after", None)
+    if isinstance(after, int | float):
+        return float(after)
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    return parse_retry_after(headers) if headers is not None else None
+
+
+def is_transport_error(error: BaseException) -> bool:
+    """Whether an HTTP or Redis client says that the connection failed. Known by class name, because the
+    project may use httpx or httpx2 and neither has to be installed.
+    """
+    roots = {(c.__module__.partition(".")[0], c.__name__) for c in type(error).__mro__}
+    wanted = {("httpx", "TransportError"), ("httpx2", "TransportError")}
+    wanted |= {("redis", "ConnectionError"), ("redis", "TimeoutError")}
+    return not roots.isdisjoint(wanted)
+
+
+def passed_through_database(error: BaseException) -> bool:
+    """Whether the database driver was waiting when the error came up: tells a silent database from a silent
+    provider. A deadline cancels the handler wherever it waits, and the cancellation's traceback says where.
+
+    Only the standard library may lie deeper than the driver. Its frames further out mean nothing: a session
+    that rolls back raises the same error again.
+    """
+    return any(waited_in_driver(link.__traceback__) for link in chain(error))
+
+
+def waited_in_driver(traceback: TracebackType | None) -> bool:
+    """Whether the innermost frame outside the standard library is the driver's."""
+    innermost = ""
+    while traceback is not None:
+        module = str(traceback.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        if module not in sys.stdlib_module_names:
+            innermost = module
+        traceback = traceback.tb_next
+    return innermost in DATABASE_MODULES

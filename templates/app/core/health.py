@@ -1,0 +1,114 @@
+"""Liveness and readiness: over HTTP for platforms, as a command for exec probes.
+
+    python -m app.core.health ready        exit code 0 or 1, the reasons on stdout
+
+The answers come from a thread of their own, so that a blocked event loop is reported instead of being one
+more request that hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from app.core.worker_settings import WorkerSettings, worker_settings
+
+PULSE = 0.5
+UNREADY_AFTER = 5.0
+
+
+class Health:
+    """Serves /live and /ready. `problems` says what keeps the workers from working."""
+
+    def __init__(self, settings: WorkerSettings, problems: Callable[[], Sequence[str]]) -> None:
+        self._settings = settings
+        self._problems = problems
+        self._pulse = time.monotonic()
+        self._server: ThreadingHTTPServer | None = None
+
+    async def beat(self) -> None:
+        """Show that the event loop runs; the age of the last beat is what the probes look at."""
+        while True:
+            self._pulse = time.monotonic()
+            await asyncio.sleep(PULSE)
+
+    def live(self) -> list[str]:
+        """Reasons to restart the process: its event loop is stuck. An outage elsewhere is none."""
+        return self._blocked(self._settings.worker_stall_seconds)
+
+    def ready(self) -> list[str]:
+        """Reasons why no messages are being consumed."""
+        return [*self._blocked(UNREADY_AFTER), *self._problems()]
+
+    def _blocked(self, limit: float) -> list[str]:
+        age = time.monotonic() - self._pulse
+        return [f"event loop blocked for {age:.0f} s"] if age > limit else []
+
+    def start(self) -> None:
+        """Listen on the configured port, unless it is 0. Raises OSError when the port is taken."""
+        if not self._settings.worker_health_port:
+            return
+        address = (self._settings.worker_health_host, self._settings.worker_health_port)
+        self._server = ThreadingHTTPServer(address, handler_for(self))
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop listening."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+
+def handler_for(health: Health) -> type[BaseHTTPRequestHandler]:
+    """A request handler that answers for `health`."""
+    checks = {"/live": health.live, "/ready": health.ready}
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 5  # a client that sends nothing must not keep a thread
+
+        def do_GET(self) -> None:
+            check = checks.get(self.path.partition("?")[0])
+            if check is None:
+                self.send_error(404)
+                return
+            found = check()
+            body = json.dumps({"ok": not found, "problems": found}).encode()
+            self.send_response(503 if found else 200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base's name
+            """Probes come every few seconds; they are no news."""
+
+    return Handler
+
+
+def probe(kind: str, settings: WorkerSettings) -> int:
+    """Ask the worker on this machine; exit code 0 when it is well. An exec probe calls it."""
+    url = f"http://127.0.0.1:{settings.worker_health_port}/{kind}"
+    try:
+        with urllib.request.urlopen(url, timeout=3) as answer:  # our own address
+            sys.stdout.write(answer.read().decode() + "\n")
+            return 0
+    except urllib.error.HTTPError as error:
+        sys.stdout.write(error.read().decode() + "\n")
+    except OSError as error:
+        sys.stdout.write(f"no answer from {url}: {error}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] not in (["live"], ["ready"]):
+        sys.exit("usage: python -m app.core.health live|ready")
+    sys.exit(probe(sys.argv[1], worker_settings()))

@@ -1,0 +1,256 @@
+"""The process that plays a worker in the tests: all of it is the project's code but the one service method,
+which is replaced by one that leaves a trace in the same transaction. So the domain needs no data.
+
+    python replica.py consume order_paid MODULE:METHOD       run the consumer
+    python replica.py relay                                  run the outbox relay
+    python replica.py desk                                   do what the lines on stdin say, answer in JSON
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import json
+import os
+import pkgutil
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+LAB = Path(os.environ["LAB_FOLDER"])
+HOLD, FAILURES, STARTED = LAB / "hold", LAB / "failures", LAB / "started"
+
+TABLE = text("CREATE TABLE IF NOT EXISTS worker_lab_effect (message_id text NOT NULL, process int NOT NULL)")
+# xmin is the transaction that wrote a row: the effect finds its message only in the inbox row of its own one.
+EFFECT = text(
+    """
+    INSERT INTO worker_lab_effect (message_id, process)
+    SELECT message_id, :process FROM inbox_message
+    WHERE CAST(CAST(xmin AS text) AS bigint) = txid_current() % 4294967296
+    RETURNING message_id
+    """
+)
+
+FORMATS = {
+    "date": "2026-01-31",
+    "date-time": "2026-01-31T12:00:00Z",
+    "time": "12:00:00Z",
+    "duration": "PT1H",
+    "uuid": "00000000-0000-4000-8000-000000000000",
+    "email": "someone@example.com",
+    "uri": "https://example.com/",
+}
+
+
+async def leave_trace(session: AsyncSession) -> None:
+    """Take the place of the service method: write a row, then wait, fail or return as the test wants."""
+    from app.core.outcomes import TransientError
+
+    row = (await session.execute(EFFECT, {"process": os.getpid()})).first()
+    if row is None:
+        raise RuntimeError("the service's session is not in the transaction of the inbox")
+    message = row.message_id.rpartition(" ")[2]
+    note(message)
+    if FAILURES.exists() and started_count(message) <= int(FAILURES.read_text()):
+        raise TransientError("the test wants this attempt to fail")
+    await hold()
+
+
+def note(message: str) -> None:
+    """Tell the test that this process is in the middle of `message`."""
+    with STARTED.open("a") as file:
+        file.write(f"{os.getpid()} {message}\n")
+
+
+def started_count(message: str) -> int:
+    """How often `message` was begun, over all processes."""
+    return sum(line.split()[1] == message for line in STARTED.read_text().splitlines())
+
+
+async def hold() -> None:
+    """Stay in the middle for as long as the test wants."""
+    while HOLD.exists():
+        await asyncio.sleep(0.02)
+
+
+def replace_service(calls: str) -> None:
+    """Put `leave_trace` in the place of the service; the call must still fit the service's signature."""
+    module_name, _, path = calls.partition(":")
+    module: Any = importlib.import_module(module_name)
+    owner_name, _, name = path.rpartition(".")
+    if not owner_name:
+        original = getattr(module, name)
+
+        async def function(session: AsyncSession, *args: Any, **kwargs: Any) -> None:
+            inspect.signature(original).bind(session, *args, **kwargs)
+            await leave_trace(session)
+
+        setattr(module, name, function)
+        return
+    owner = getattr(module, owner_name)
+    make, original = owner.__init__, getattr(owner, name)
+    sessions: dict[int, AsyncSession] = {}
+
+    def init(self: Any, session: AsyncSession, *args: Any, **kwargs: Any) -> None:
+        make(self, session, *args, **kwargs)
+        sessions[id(self)] = session
+
+    async def method(self: Any, *args: Any, **kwargs: Any) -> None:
+        inspect.signature(original).bind(self, *args, **kwargs)
+        await leave_trace(sessions[id(self)])
+
+    owner.__init__ = init
+    setattr(owner, name, method)
+
+
+def hold_relay() -> None:
+    """Let the relay stop between the broker's confirmation and its own note of it."""
+    from app.core.redis_broker import RedisBroker
+
+    publish = RedisBroker.publish
+
+    async def published(self: Any, messages: Any) -> Any:
+        results = await publish(self, messages)
+        for message in messages:
+            note(json.loads(message.body)["id"])
+        await hold()
+        return results
+
+    RedisBroker.publish = published  # type: ignore[method-assign]
+
+
+async def prepare() -> None:
+    """Create all tables of the project. Raises SystemExit when its session goes to another database."""
+    import app.models
+    from app.core.database import get_session
+    from app.models.base import Base
+
+    for module in pkgutil.walk_packages(app.models.__path__, "app.models."):
+        importlib.import_module(module.name)
+    async with get_session() as session:
+        database = session.get_bind().engine.url.database  # asked before anything is sent to it
+        if database != os.environ["LAB_DATABASE"]:
+            raise SystemExit(f"sessions go to {database}, not to the test's database: see DATABASE_VARIABLE")
+        connection = await session.connection()
+        await connection.run_sync(Base.metadata.create_all)
+        await session.execute(TABLE)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Stream, group, type and a payload that fits, from the consumer's own definition."""
+    consumer = importlib.import_module(f"app.consumers.{name}").consumer
+    type_, model = consumer.routes[0].name, consumer.routes[0].payload
+    schema = model.model_json_schema()
+    payload = sample(schema, schema.get("$defs", {}))
+    return {
+        "stream": consumer.topic,
+        "group": consumer.name,
+        "type": type_,
+        "payload": payload,
+        "required": schema.get("required", []),
+    }
+
+
+def sample(schema: dict[str, Any], known: dict[str, Any]) -> Any:
+    """A value that fits a JSON schema as pydantic writes it."""
+    if "$ref" in schema:
+        return sample(known[schema["$ref"].rpartition("/")[2]], known)
+    choices = schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf")
+    if choices:
+        return sample(choices[0], known)
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    if values:
+        return values[0]
+    if schema.get("type") == "object":
+        properties = schema.get("properties", {})
+        return {name: sample(properties[name], known) for name in schema.get("required", properties)}
+    if schema.get("type") == "array":
+        items = schema.get("prefixItems") or [schema.get("items", {})] * schema.get("minItems", 1)
+        return [sample(item, known) for item in items]
+    return plain_sample(schema)
+
+
+def plain_sample(schema: dict[str, Any]) -> Any:
+    """A value without parts. Texts are of the format and the length that the schema asks for."""
+    match schema.get("type"):
+        case "integer" | "number":
+            return max(schema.get("minimum", 1), schema.get("exclusiveMinimum", 0) + 1)
+        case "boolean":
+            return True
+        case "null":
+            return None
+        case _:
+            name = str(schema.get("title", "text")).lower().replace(" ", "-")
+            fitting = name.ljust(schema.get("minLength", 0), "-")[: schema.get("maxLength")]
+            return FORMATS.get(schema.get("format", ""), fitting)
+
+
+async def enqueue(count: int, ending: str) -> list[str]:
+    """Write messages into the outbox in a transaction that ends with commit or rollback; their ids."""
+    from pydantic import create_model
+
+    from app.core.database import get_session
+    from app.core.outbox import enqueue as send
+
+    class RolledBackError(Exception):
+        pass
+
+    payload = create_model("Numbered", number=(int, ...))
+    ids: list[str] = []
+    with suppress(RolledBackError):
+        async with get_session() as session:
+            for number in range(count):
+                id_ = await send(session, "worker_lab.numbered.v1", payload(number=number))
+                ids += [str(id_)]
+            if ending == "rollback":
+                raise RolledBackError
+    return ids
+
+
+def desk() -> None:
+    """Answer each line of the input, such as `prepare` or `enqueue 3 commit`, with one line of JSON."""
+    with asyncio.Runner() as runner:  # one loop for all: the pooled connections belong to it
+        for line in sys.stdin:
+            command, *values = line.split()
+            answer: Any = None
+            if command == "prepare":
+                runner.run(prepare())
+            elif command == "describe":
+                answer = describe(values[0])
+            elif command == "enqueue":
+                answer = runner.run(enqueue(int(values[0]), values[1]))
+            sys.stdout.write(f"{json.dumps(answer)}\n")
+            sys.stdout.flush()
+
+
+def end_with_the_test_run() -> None:
+    """The test run holds the other end of our input; when it is killed, so are we."""
+    while os.read(0, 1):  # not sys.stdin: its lock, held at exit, would abort the interpreter
+        pass
+    os._exit(3)
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the first argument says."""
+    role, *rest = arguments
+    if role == "desk":
+        desk()
+        return 0
+    threading.Thread(target=end_with_the_test_run, daemon=True).start()
+    if role == "relay":
+        hold_relay()
+    else:
+        replace_service(rest[1])
+    from app.workers.run import main as run
+
+    return run([rest[0] if rest else "outbox_relay"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

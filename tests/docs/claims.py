@@ -1,0 +1,241 @@
+"""What proves which statement of the documents.
+
+A statement is named by words of it, which must stand in the document. A proof is one of
+
+- `faults/test_outbox.py::test_name`: a test, below tests/ (or `templates/tests/...`, those that land);
+- `app/core/outbox.py: some code`: a place in the templates, for what the code says by itself;
+- `version fastapi 0.121: ...`: a version of somebody else's work, and who says so.
+"""
+
+Claims = dict[str, tuple[str, ...]]
+
+DIE = "faults/test_workers_die.py::test_"
+REDIS = "faults/test_redis_breaks.py::test_"
+POSTGRES = "faults/test_postgres_breaks.py::test_"
+PROVIDERS = "faults/test_providers_break.py::test_"
+OUTBOX = "faults/test_outbox.py::test_"
+STREAM = "faults/test_stream_housekeeping.py::test_"
+INPUT = "faults/test_bad_input.py::test_"
+PROCESS = "faults/test_process.py::test_"
+PUBLISHER = "faults/test_publisher.py::test_"
+API = "faults/test_api_to_worker.py::test_"
+FAILURES = "core/test_failures.py::test_"
+PROOFS = "docs/test_proofs.py::test_"
+REFUSALS = "scripts/test_refusals.py::test_"
+
+SKILL: Claims = {
+    # laws
+    "A worker calls a service": ("app/consumers/order_paid.py: await OrderService(session).mark_paid(",),
+    "are one transaction; acknowledge after its commit": (
+        f"{POSTGRES}connection_lost_between_execute_and_commit",
+        f"{POSTGRES}commit_done_and_answer_lost",
+    ),
+    "the same on each attempt; a fresh uuid pays twice": (f"{PROVIDERS}503_is_retried_with_the_same_key",),
+    "`Retry-After` obeyed. An outage costs no attempt": (
+        f"{PROVIDERS}429_is_obeyed",
+        f"{POSTGRES}away_for_a_minute_with_300_waiting",
+    ),
+    "Deliveries are counted before the handler runs": (
+        f"{DIE}a_message_that_kills_its_worker_is_set_aside",
+        f"{INPUT}bad_messages_are_set_aside",
+    ),
+    "taken over when its worker is dead, never because it is slow": (
+        f"{DIE}a_slow_handler_is_not_taken_over",
+        f"{STREAM}a_late_owner_changes_nothing",
+    ),
+    "SIGTERM: stop taking, drain, hand back the rest, exit 0": (
+        f"{DIE}sigterm_lets_quick_work_finish",
+        f"{DIE}sigterm_hands_back_what_takes_too_long",
+    ),
+    "Readiness is red while nothing is consumed": (f"{PROCESS}probes", f"{REDIS}half_open_connection"),
+    "an unknown version becomes a dead letter": (f"{INPUT}bad_messages_are_set_aside",),
+    "Secrets are `SecretStr` and never logged": (f"{PROCESS}passwords_are_not_logged",),
+    # gotchas
+    "a crash loses the work": ("version fastapi 0.165: FastAPI's own caveat on background tasks",),
+    "sent but rolled back, or committed but unsent": (f"{OUTBOX}commit_sends_and_rollback_does_not",),
+    "FastAPI >= 0.118 commits after the response: 202, then lost": (
+        f"{API}a_202_whose_commit_fails_is_never_sent",
+    ),
+    "the inbox row commits too; the rest is never retried": (
+        f"{PROOFS}a_commit_in_the_handler_takes_the_inbox_row_along",
+    ),
+    "a service importing its consumer's payload": (
+        f"{PROOFS}a_service_that_imports_its_consumer_is_a_circle",
+    ),
+    "in the method its consumer calls | an endless loop": (
+        f"{PROOFS}a_consumer_that_causes_its_own_messages_never_ends",
+    ),
+    "each buries the other's version": (f"{PROOFS}a_consumer_buries_versions_that_it_does_not_route",),
+    "the slot is blocked": (f"{DIE}retries_hold_up_nobody_and_survive_a_crash",),
+    "only sending is ordered": (
+        f"{OUTBOX}order_per_key_is_that_of_the_commits",
+        f"{DIE}retries_hold_up_nobody_and_survive_a_crash",
+    ),
+    "unread messages vanish": (f"{STREAM}maxlen_would_have_lost_them",),
+    # the rest
+    "Done when `alembic check` is clean": (
+        "scripts/test_worker_migrations.py::test_tables_are_as_the_models_say_and_can_be_removed",
+    ),
+    "a relay may repeat; the inbox absorbs it": (f"{OUTBOX}relays_are_killed_while_they_send",),
+    "exit code 3 names what is missing": (f"{REFUSALS}project_without_a_base_of_the_models",),
+}
+
+QUEUE: Claims = {
+    # the first table
+    "rolled back: nothing is sent; crashed after the commit: it is sent later": (
+        f"{OUTBOX}commit_sends_and_rollback_does_not",
+        f"{OUTBOX}relays_are_killed_while_they_send",
+    ),
+    "sending follows the order of the commits": (f"{OUTBOX}order_per_key_is_that_of_the_commits",),
+    "the inbox knows source and id": (
+        f"{OUTBOX}one_event_enqueued_twice_is_done_once",
+        f"{INPUT}two_producers_may_use_the_same_id",
+    ),
+    "repeat a failed call with the same `message_id`": (
+        f"{PUBLISHER}an_uncertain_message_sent_again_is_done_once",
+    ),
+    "unknown versions are dead letters": (f"{INPUT}bad_messages_are_set_aside",),
+    "consumers of that stream must route or `skip` each type": (
+        f"{INPUT}types_that_are_none_of_its_business_are_skipped",
+    ),
+    # enqueue
+    "needs neither Redis nor the relay to be there": (f"{API}broker_away_at_the_request",),
+    "a failing commit follows a 202 that was already sent": (f"{API}a_202_whose_commit_fails_is_never_sent",),
+    "that is a circular import": (f"{PROOFS}a_service_that_imports_its_consumer_is_a_circle",),
+    # keys, order, types
+    "PostgreSQL ends one with a deadlock (40P01)": (f"{PROOFS}two_keys_in_two_orders_are_a_deadlock",),
+    "Order ends at the stream": (f"{DIE}retries_hold_up_nobody_and_survive_a_crash",),
+    "The type is `<name>.v<number>`": ("app/core/envelope.py: def topic_of(type_: str)",),
+    "source and id together identify a message": (
+        f"{INPUT}two_producers_may_use_the_same_id",
+        f"{PROOFS}ids_are_known_by_their_source_too",
+    ),
+    # relay
+    "a lane has one sender at a time; a dead relay holds nothing": (
+        f"{OUTBOX}two_relays_send_each_row_once",
+        f"{OUTBOX}a_paused_relay_holds_nothing_for_good",
+    ),
+    "costs one poll": (
+        f"{OUTBOX}a_notification_wakes_the_relay",
+        f"{OUTBOX}a_lost_notification_costs_a_poll",
+    ),
+    "A killed relay may send a batch twice": (f"{OUTBOX}relays_are_killed_while_they_send",),
+    "When it comes back empty, all rows": (
+        f"{OUTBOX}redis_restarted_empty_loses_nothing",
+        f"{OUTBOX}a_redis_that_lost_its_last_moments",
+    ),
+    "Redis full (`noeviction`)": (f"{OUTBOX}redis_out_of_memory_costs_no_row",),
+    "gets the reason in `refused` and holds up nobody": (
+        f"{OUTBOX}a_row_that_redis_refuses_holds_up_nobody",
+    ),
+    "are refused with exit code 78": (f"{INPUT}settings_that_make_no_sense_are_refused",),
+    # problems
+    "accepted and never sent": (f"{API}a_202_whose_commit_fails_is_never_sent",),
+    "the outbox grows": (f"{OUTBOX}redis_away_costs_no_row",),
+    "refused rows": (f"{PROOFS}the_outbox_can_be_looked_at_and_sent_again",),
+    "a stream was deleted or evicted": (f"{PROOFS}the_outbox_can_be_looked_at_and_sent_again",),
+    "one `xadd`, two entries": (f"{REDIS}one_xadd_is_one_entry",),
+    # operate
+    "a second relay is for availability": (f"{OUTBOX}relays_are_killed_while_they_send",),
+    "SIGTERM finishes the batch and exits 0": (f"{OUTBOX}sigterm_ends_a_relay_in_order",),
+    "`add_worker.py diff` shows": ("scripts/test_diff.py::test_edited_and_missing_copies_are_shown",),
+    "no cluster mode (the client is a plain one)": (
+        "app/core/redis_stream.py: Redis.from_pool(ConnectionPool(",
+    ),
+    "Watch: `oldest` above": (f"{PROOFS}the_outbox_can_be_looked_at_and_sent_again",),
+    # changes
+    "8: 5 s, which ends a longer `BLOCK` with TimeoutError": (
+        f"{PROCESS}why_block_needs_a_timeout_of_its_own",
+    ),
+    "repeats any command 10 times, `from_url` never": (
+        f"{PROOFS}defaults_of_redis_py_are_what_the_documents_say",
+        f"{REDIS}one_xadd_is_one_entry",
+    ),
+    "an explicit `protocol=3` changes the answers": (f"{PROCESS}the_urls_options_do_not_undo_ours",),
+    '`scope="function"` since 0.121': (
+        f"{API}a_202_whose_commit_fails_is_never_sent",
+        "version fastapi 0.121: release notes",
+    ),
+    "`postgresql://` means psycopg 3": ("version sqlalchemy 2.1: its migration guide",),
+}
+
+CONSUMERS: Claims = {
+    # the first table
+    "effect and inbox row commit, then acknowledged": (f"{POSTGRES}commit_done_and_answer_lost",),
+    "parked with full jitter; dead letter after the last attempt": (
+        f"{PROVIDERS}a_provider_that_stays_away_ends_in_a_dead_letter",
+        f"{DIE}a_hanging_handler_is_stopped",
+        "core/test_retry.py::test_the_pause_is_within_its_bound",
+    ),
+    "`Postpone(reason, after)`, no free database connection": (
+        f"{FAILURES}outcomes",
+        f"{POSTGRES}a_lock_that_is_held_does_not_block_the_slots",
+    ),
+    "consuming pauses until it answers": (f"{POSTGRES}away_for_a_minute_with_300_waiting",),
+    "rolled back, moved to the dead letters": (f"{INPUT}bad_messages_are_set_aside",),
+    "taken over when its lease is over": (f"{DIE}twenty_kills_over_two_thousand_messages",),
+    "finished, or handed back after the drain time": (f"{DIE}sigterm_hands_back_what_takes_too_long",),
+    # the file
+    "a new group, which starts at the oldest entry": (f"{STREAM}a_group_starts_with_what_is_there",),
+    "Each group of a topic gets every message": (
+        f"{PROOFS}a_consumer_buries_versions_that_it_does_not_route",
+        f"{INPUT}types_that_are_none_of_its_business_are_skipped",
+    ),
+    "`on_without_transaction`: no database, no inbox": ("app/core/consumer.py: def on_without_transaction(",),
+    # errors
+    "never by text: HTTP": (f"{FAILURES}outcomes",),
+    "consuming pauses and goes on by itself": (
+        f"{POSTGRES}silent_for_forty_seconds",
+        f"{REDIS}away_at_the_start_and_in_the_middle",
+    ),
+    "The deadline cancels the handler and counts": (f"{DIE}a_hanging_handler_is_stopped",),
+    "raise your error `from` the client's": (f"{PROOFS}an_error_without_its_cause_carries_no_status",),
+    # twice
+    "The inbox row (consumer, source and id) makes database effects once": (
+        f"{DIE}the_same_message_twice_at_once",
+    ),
+    "so pass `message.idempotency_key`": (f"{PROVIDERS}a_provider_that_drops_the_connection",),
+    # redis
+    "A lease is renewed while the handler runs, however long": (f"{DIE}a_slow_handler_is_not_taken_over",),
+    "blocks the event loop stops the heartbeat": (f"{DIE}a_handler_that_blocks_the_loop_counts",),
+    "it is dead, its neighbours are not": (f"{DIE}neighbours_of_a_poison_message_are_not_set_aside",),
+    "A worker that comes back late changes nothing": (
+        f"{DIE}a_paused_worker_changes_nothing_when_it_comes_back",
+        f"{STREAM}an_old_count_is_fenced_too",
+    ),
+    "Consumers trim what every group has acknowledged": (
+        f"{STREAM}trimming_keeps_what_is_unread_or_unacknowledged",
+    ),
+    "move one back, byte for byte": (f"{PROOFS}a_dead_letter_can_be_seen_and_replayed",),
+    # settings
+    "other schemes: exit code 78": (f"{PROCESS}an_address_that_is_none_is_refused",),
+    "at least 2.5 heartbeats": (f"{INPUT}settings_that_make_no_sense_are_refused",),
+    "1: one crash buries a message": (f"{PROOFS}one_crash_buries_a_message_that_has_one_delivery",),
+    "two processes, one port: exit code 1": (f"{PROOFS}two_workers_need_two_ports",),
+    # operate
+    "red only when the event loop is stuck": (f"{PROCESS}a_blocked_loop_is_not_alive", f"{PROCESS}probes"),
+    "a shell swallows SIGTERM": (f"{PROOFS}a_shell_in_front_keeps_the_signal",),
+    "announced by an ERROR in the log only": (
+        "app/core/consumer.py: logging.ERROR if isinstance(outcome, Dead)",
+    ),
+    "Exit codes: 0 stopped, 1 a loop failed": (f"{PROCESS}a_worker_that_ends_ends_the_process",),
+    "One process may run several workers": ("app/workers/run.py: several in one process",),
+    # problems
+    "retried although hopeless": (f"{FAILURES}outcomes",),
+    "everything pending, nothing done": (f"{POSTGRES}away_for_a_minute_with_300_waiting",),
+    "done, yet half is missing": (f"{PROOFS}a_commit_in_the_handler_takes_the_inbox_row_along",),
+    "after adding settings to `.env`": (
+        f"{PROOFS}settings_in_a_dotenv_file_are_extra_inputs_to_a_strict_project",
+    ),
+    # another layout
+    "refuses `def` services (exit code 4)": (f"{REFUSALS}services_that_no_worker_can_call",),
+    "write `get_session` as an `@asynccontextmanager`": (
+        f"{REFUSALS}session_helper_that_is_a_fastapi_dependency",
+    ),
+}
+
+CLAIMS = {
+    "SKILL.md": SKILL,
+    "references/python-message-queue.md": QUEUE,
+    "references/python-consumers.md": CONSUMERS,
+}

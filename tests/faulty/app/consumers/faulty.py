@@ -1,0 +1,87 @@
+"""A consumer for the fault tests: the message says what goes wrong, a file notes each start of a handler."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.consumer import Consumer, on
+from app.core.envelope import Message
+from app.core.outcomes import Done, Outcome, TransientError
+from app.core.stream_consumer import StreamConsumer
+from app.services.emails import EmailService
+from app.services.orders import OrderService
+
+FOLDER = Path(os.environ.get("FAULTY_FOLDER", "."))
+
+
+class Work(BaseModel):
+    """What to do with one order."""
+
+    order_id: int
+    do: str = "process"
+    seconds: float = 0
+    times: int = 1
+
+
+async def handle(message: Message[Work], session: AsyncSession) -> Outcome:
+    """Do as the message says, then the shop's own work."""
+    work = message.data
+    note(f"{work.order_id} {message.delivery} {os.getpid()}")
+    match work.do:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "email":
+            key = message.idempotency_key
+            await EmailService(session).send(user_id=1, email_type="receipt", idempotency_key=key)
+        case "wait":  # after the write, so that the transaction is open meanwhile
+            await OrderService(session).process(work.order_id)
+            await until_released()
+            return Done()
+        case "sleep":
+            await asyncio.sleep(work.seconds)
+        case "block":
+            block(work.seconds)
+        case "flap" if message.delivery <= work.times:
+            raise TransientError("not yet")
+        case "query":
+            await session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": work.seconds})
+        case "bug":
+            raise KeyError("a bug")
+    await OrderService(session).process(work.order_id)
+    return Done()
+
+
+def note(line: str) -> None:
+    """Append a line; O_APPEND keeps lines of several processes apart."""
+    with (FOLDER / "starts").open("a") as file:
+        file.write(line + "\n")
+
+
+async def until_released() -> None:
+    """Wait for the file `release`."""
+    while not (FOLDER / "release").exists():
+        await asyncio.sleep(0.02)
+
+
+def block(seconds: float) -> None:
+    """Block the event loop, as a careless library does."""
+    time.sleep(seconds)
+
+
+consumer = Consumer(
+    name="faulty",
+    topic="shop.work",
+    routes=(on("shop.work.v1", Work, handle), on("shop.work.v2", Work, handle)),
+    skip=frozenset({"shop.gossip.v1"}),
+)
+
+
+def worker() -> StreamConsumer:
+    """What the fault tests run."""
+    return StreamConsumer(consumer)

@@ -1,0 +1,299 @@
+"""What add_worker.py writes into a project, and what it leaves alone."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workerkit import dependencies, write
+from workerkit.errors import WriteError
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATES = ROOT / "templates"
+Script = Callable[..., Any]
+Tree = Callable[[Path], dict[str, str]]
+
+
+def test_first_consumer_brings_its_core_its_table_and_its_tests(
+    shop: Path, add_consumer: Script, tree: Tree
+) -> None:
+    before = tree(shop)
+
+    added = add_consumer(shop)
+
+    assert added.code == 0, added.err
+    after = tree(shop)
+    new = after.keys() - before.keys()
+    assert {name: after[name] for name in before} == before
+    assert {
+        "app/consumers/order_paid.py",
+        "app/core/inbox.py",
+        "app/models/inbox_message.py",
+        "app/workers/run.py",
+        "tests/workers/conftest.py",
+        "tests/workers/replica.py",
+        "tests/workers/test_worker_order_paid.py",
+    } <= new
+    assert not any("outbox" in name for name in new)
+    for name in new:
+        assert name in added.out, f"{name} is not reported"
+
+
+def test_what_lands_is_what_the_templates_import(shop: Path, add_consumer: Script, tree: Tree) -> None:
+    # Given the templates of the consumer on the one hand
+    add_consumer(shop)
+    landed = tree(shop / "app")
+
+    # Then every import from the package is there on the other
+    found = [
+        line.split()[1]
+        for text in landed.values()
+        for line in text.splitlines()
+        if line.startswith("from app.")
+    ]
+    modules = {name.removesuffix(".py").replace("/", ".") for name in landed}
+    packages = {module.rpartition(".")[0] for module in modules}
+    assert {name.removeprefix("app.") for name in found} <= modules | packages
+
+
+def test_second_run_changes_nothing(shop: Path, add_consumer: Script, script: Script, tree: Tree) -> None:
+    add_consumer(shop)
+    script("outbox-relay", "--project", shop)
+    once = tree(shop)
+
+    again = add_consumer(shop, "--format", "json")
+    relay = script("outbox-relay", "--project", shop, "--format", "json")
+
+    assert tree(shop) == once
+    assert (again.code, relay.code) == (0, 0)
+    assert not again.data["changed"]
+    assert not relay.data["changed"]
+    assert {file["state"] for file in again.data["files"]} == {"same"}
+
+
+def test_second_consumer_is_one_file_and_its_test(shop: Path, add_consumer: Script, tree: Tree) -> None:
+    add_consumer(shop)
+    before = tree(shop)
+
+    add_consumer(shop, name="order_cancelled", calls="app.services.orders:OrderService.cancel")
+
+    assert tree(shop).keys() - before.keys() == {
+        "app/consumers/order_cancelled.py",
+        "tests/workers/test_worker_order_cancelled.py",
+    }
+
+
+def test_dry_run_shows_all_and_writes_nothing(shop: Path, add_consumer: Script, tree: Tree) -> None:
+    before = tree(shop)
+
+    shown = add_consumer(shop, "--dry-run", "--format", "json")
+
+    assert tree(shop) == before
+    assert shown.data["dry_run"]
+    written = add_consumer(shop, "--format", "json")
+    paths = [
+        (file["path"], file["state"]) for file in written.data["files"] if "versions" not in file["path"]
+    ]
+    assert [(f["path"], f["state"]) for f in shown.data["files"] if "versions" not in f["path"]] == paths
+
+
+def test_edited_core_file_is_kept_and_named(shop: Path, add_consumer: Script) -> None:
+    # Given a first worker, and the user's own errors in the core file that asks for them
+    add_consumer(shop)
+    failures = shop / "app" / "core" / "failures.py"
+    edited = failures.read_text() + "\n# ours\n"
+    failures.write_text(edited)
+
+    # When a second worker is added
+    second = add_consumer(shop, name="order_cancelled", calls="app.services.orders:OrderService.cancel")
+
+    # Then the edit stays
+    assert second.code == 0
+    assert failures.read_text() == edited
+    assert "app/core/failures.py: kept" in second.err
+
+
+def test_force_replaces_and_shows_the_difference(shop: Path, add_consumer: Script) -> None:
+    add_consumer(shop)
+    worker = shop / "app" / "consumers" / "order_paid.py"
+    original = worker.read_text()
+    worker.write_text(original.replace("return Done()", "return None"))
+
+    shown = add_consumer(shop, "--force", "--dry-run")
+    forced = add_consumer(shop, "--force")
+
+    assert "-    return None" in shown.out
+    assert "+    return Done()" in shown.out
+    assert forced.code == 0
+    assert worker.read_text() == original
+
+
+def test_package_with_init_files_gets_them_in_new_folders(shop: Path, add_consumer: Script) -> None:
+    for folder in (shop / "app", *(path for path in (shop / "app").iterdir() if path.is_dir())):
+        (folder / "__init__.py").touch()
+
+    added = add_consumer(shop)
+
+    assert added.code == 0, added.err
+    assert (shop / "app" / "consumers" / "__init__.py").read_text() == ""
+    assert (shop / "app" / "workers" / "__init__.py").exists()
+
+
+def test_json_names_commands_lines_and_what_is_left(shop: Path, add_consumer: Script) -> None:
+    data = add_consumer(shop, "--format", "json").data
+
+    assert data["run"] == "python -m app.workers.run order_paid"
+    assert data["prove"] == "python -m pytest tests/workers/test_worker_order_paid.py"
+    assert data["procfile"] == "order_paid: python -m app.workers.run order_paid"
+    assert data["type"] == "shop.order.paid.v1"
+    assert data["environment"] == {"REDIS_URL": "redis://host:6379/0"}
+    assert data["lines"]["worker"] > 0
+    assert any("redis[hiredis]>=" in step for step in data["todo"])
+    assert "alembic upgrade head" in data["todo"]
+
+
+def test_dependencies_that_are_named_are_not_asked_for(shop: Path, add_consumer: Script) -> None:
+    (shop / "requirements.txt").write_text("redis==8.1.0\nPixeltable_PGServer\nredislite\npytest>=9\n")
+
+    todo = " ".join(add_consumer(shop, "--format", "json").data["todo"])
+
+    assert "redis" not in todo
+    assert "pytest" not in todo
+
+
+def test_failed_write_leaves_nothing_behind(
+    shop: Path, add_consumer: Script, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a disk that fills up in the middle
+    before = tree(shop)
+    moved = 0
+    move = os.replace
+
+    def fails(source: Path, target: Path) -> None:
+        nonlocal moved
+        moved += 1
+        if moved == 6:
+            raise OSError(28, "No space left on device", str(target))
+        move(source, target)
+
+    monkeypatch.setattr("workerkit.write.os.replace", fails)
+
+    # When a worker is added
+    failed = add_consumer(shop)
+
+    # Then the project is as it was, and the error says so
+    assert failed.code == 7
+    assert "No space left on device; nothing was written" in failed.err
+    assert tree(shop) == before
+    assert not (shop / "app" / "consumers").exists()
+
+
+def test_project_that_cannot_be_written(
+    shop: Path, add_consumer: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*, prefix: str, dir: Path) -> str:  # noqa: A002  # as tempfile.mkdtemp
+        raise OSError(30, "Read-only file system", str(dir / prefix))
+
+    monkeypatch.setattr("workerkit.write.tempfile.mkdtemp", fails)
+
+    failed = add_consumer(shop)
+
+    assert failed.code == 7
+    assert "Read-only file system; nothing was written" in failed.err
+
+
+def test_failed_write_restores_what_it_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = tmp_path / "a.py", tmp_path / "b.py"
+    first.write_text("old")
+    move = os.replace
+
+    def fails(source: Path, target: Path) -> None:
+        if target == second:
+            raise OSError(13, "Permission denied", str(target))
+        move(source, target)
+
+    monkeypatch.setattr("workerkit.write.os.replace", fails)
+
+    with pytest.raises(WriteError):
+        write.write_all(tmp_path, {first: "new", second: "new"})
+
+    assert first.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [first]
+
+
+def test_file_where_a_folder_should_be_is_an_error_of_writing(
+    shop: Path, add_consumer: Script, tree: Tree
+) -> None:
+    (shop / "app" / "consumers").write_text("a file")
+    before = tree(shop)
+
+    failed = add_consumer(shop)
+
+    assert failed.code == 7
+    assert "app/consumers" in failed.err
+    assert tree(shop) == before
+
+
+def test_script_runs_without_packages_and_from_any_folder(shop: Path, tmp_path: Path) -> None:
+    # -I -S: no site-packages, no environment, nothing of this test run's path
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            str(ROOT / "scripts" / "add_worker.py"),
+            "outbox-relay",
+            "--project",
+            str(shop),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert (shop / "app" / "workers" / "outbox_relay.py").exists()
+
+
+def test_no_file_of_the_scripts_has_a_name_that_installers_drop() -> None:
+    names = [path.name for folder in ("scripts", "templates") for path in (ROOT / folder).rglob("*")]
+    assert [name for name in names if name.startswith((".", "_")) and name != "__pycache__"] == []
+
+
+def test_list_names_the_kinds(script: Script) -> None:
+    listed = script("list", "--format", "json")
+
+    assert [kind["kind"] for kind in listed.data] == ["redis-consumer", "outbox-relay"]
+    assert "outbox-relay" in script("list").out
+
+
+def test_help_has_examples_and_exit_codes(script: Script) -> None:
+    helped = script("--help")
+
+    assert helped.code == 0
+    assert "--calls app.services.orders:OrderService.mark_paid" in helped.out
+    assert "Exit codes: 0 done" in helped.out
+
+
+def test_lower_bounds_are_those_that_are_tested() -> None:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    tested = {entry for group in ("templates", "test") for entry in groups[group] if isinstance(entry, str)}
+
+    # pydantic comes with pydantic-settings and has no bound of its own
+    asked = {*dependencies.RUNTIME.values(), *dependencies.TESTS} - {dependencies.RUNTIME["pydantic"]}
+    assert asked <= tested
+
+
+def test_extras_land_when_asked_for(shop: Path, script: Script, tree: Tree) -> None:
+    script("outbox-relay", "--project", shop)
+    before = tree(shop)
+    assert "app/core/redis_publisher.py" not in before
+    assert script("outbox-relay", "--project", shop, "--with", "publisher").code == 0
+    assert tree(shop).keys() - before.keys() == {"app/core/redis_publisher.py"}
+    assert script("diff", "--project", shop).code == 0

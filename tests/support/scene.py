@@ -1,0 +1,222 @@
+"""One fault test's world: a shop with orders, a stream, workers, and what became of it all."""
+
+import json
+import shutil
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import asyncpg
+import redis
+
+from app.core.stream_scripts import PARKED
+from support import reaper
+from support.ledger import Ledger
+from support.wait import eventually
+from support.workers import IMPORT_PATH, ROOT, WorkerProcess
+
+FAULTY = ROOT / "tests" / "faulty"
+SOURCE = "/tests"
+QUICK = {
+    "WORKER_LEASE_SECONDS": "3",
+    "WORKER_HEARTBEAT_SECONDS": "1",
+    "WORKER_RETRY_BASE_SECONDS": "0.2",
+    "WORKER_RETRY_CAP_SECONDS": "2",
+    "WORKER_DRAIN_SECONDS": "2",
+}
+
+
+@dataclass(frozen=True)
+class Dead:
+    """A dead letter."""
+
+    event: bytes
+    reason: str
+    deliveries: int
+    fields: Mapping[str, bytes]
+
+
+@dataclass
+class Scene:
+    """Orders in a database, a stream in a Redis, and workers that are killed when the scene ends.
+
+    `postgres_url` and `redis_url` lead to the servers; workers may be sent through a proxy by
+    `worker(env=…)`. `topic` and `group` are those of the consumer under test.
+    """
+
+    postgres_url: str
+    redis_url: str
+    topic: str = "shop.work"
+    group: str = "faulty"
+    settings: dict[str, str] = field(default_factory=lambda: dict(QUICK))
+    workers: list[WorkerProcess] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="scene-"))
+        reaper.watch_folder(self.folder)
+        self.redis: Any = redis.Redis.from_url(self.redis_url, socket_timeout=10)
+        self.accepted: list[int] = []
+
+    # -- workers -----------------------------------------------------------------------------------------
+
+    def worker(self, name: str = "faulty", **env: str) -> WorkerProcess:
+        """Start a worker against this scene's servers; `env` overrides settings."""
+        settings = {
+            "DATABASE_URL": self.postgres_url,
+            "REDIS_URL": self.redis_url,
+            "DB_POOL_SIZE": "12",
+            "FAULTY_FOLDER": str(self.folder),
+            **self.settings,
+            **env,
+        }
+        process = WorkerProcess(name, settings, import_path=[FAULTY, *IMPORT_PATH]).start()
+        self.workers.append(process)
+        return process
+
+    def release(self) -> None:
+        """Let handlers go on that wait for it."""
+        (self.folder / "release").touch()
+
+    def starts(self) -> list[tuple[int, int, int]]:
+        """Order, delivery and process id of each start of a handler."""
+        file = self.folder / "starts"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [(int(a), int(b), int(c)) for a, b, c in (line.split() for line in lines)]
+
+    # -- the shop ----------------------------------------------------------------------------------------
+
+    async def sql(self, statement: str, *args: object) -> list[asyncpg.Record]:
+        """Run one statement in the shop's database."""
+        url = self.postgres_url.replace("+asyncpg", "")
+        connection = await asyncpg.connect(url, timeout=10)
+        try:
+            rows: list[asyncpg.Record] = await connection.fetch(statement, *args)
+            return rows
+        finally:
+            await connection.close(timeout=5)
+
+    async def orders(self, count: int) -> list[int]:
+        """Place orders; their ids."""
+        await self.sql(
+            "INSERT INTO customer (id, name, email)"
+            " VALUES (1, 'Ada', 'ada@example.org') ON CONFLICT DO NOTHING"
+        )
+        rows = await self.sql(
+            "INSERT INTO customer_order (customer_id, status, total_cents)"
+            " SELECT 1, 'placed', 100 FROM generate_series(1, $1) RETURNING id",
+            count,
+        )
+        return [row["id"] for row in rows]
+
+    async def effects(self, kind: str = "processed") -> list[int]:
+        """The orders that were processed, an order as many times as it was."""
+        rows = await self.sql("SELECT order_id FROM order_event WHERE kind = $1", kind)
+        return [row["order_id"] for row in rows]
+
+    async def until_processed(self, orders: Iterable[int], deadline_s: float = 60) -> None:
+        """Wait until every one of `orders` has been processed."""
+        wanted = set(orders)
+
+        async def missing() -> bool:
+            return wanted <= set(await self.effects())
+
+        await eventually(missing, deadline_s, f"{len(wanted)} orders are processed", ignore=(OSError,))
+
+    # -- the stream --------------------------------------------------------------------------------------
+
+    def event(
+        self, order_id: int, *, id_: str | None = None, type_: str = "shop.work.v1", **data: Any
+    ) -> bytes:
+        """A message about an order."""
+        return json.dumps(
+            {
+                "specversion": "1.0",
+                "id": id_ or str(uuid.uuid4()),
+                "source": SOURCE,
+                "type": type_,
+                "data": {"order_id": order_id, **data},
+            }
+        ).encode()
+
+    def send(self, orders: Iterable[int], **data: Any) -> list[int]:
+        """Add a message for each order; the orders, which now are accepted."""
+        chosen = list(orders)
+        for start in range(0, len(chosen), 500):
+            pipe = self.redis.pipeline(transaction=False)
+            for order_id in chosen[start : start + 500]:
+                pipe.xadd(self.topic, {"event": self.event(order_id, **data)})
+            pipe.execute()
+        self.accepted += chosen
+        return chosen
+
+    def send_raw(self, event: bytes) -> bytes:
+        """Add a message as it is; its entry's id."""
+        return bytes(self.redis.xadd(self.topic, {"event": event}))
+
+    def pending(self) -> list[dict[str, Any]]:
+        """Entries that are in somebody's hands or wait for a retry."""
+        if not self.redis.exists(self.topic):
+            return []
+        return list(self.redis.xpending_range(self.topic, self.group, "-", "+", 10_000))
+
+    def parked(self) -> list[dict[str, Any]]:
+        """Entries that wait for a retry."""
+        return [entry for entry in self.pending() if entry["consumer"] == PARKED.encode()]
+
+    def lag(self) -> int:
+        """Entries that nobody has read, those in hand included: 0 when all is done."""
+        (group,) = self.redis.xinfo_groups(self.topic)
+        unread = self.redis.xrange(self.topic, min=b"(" + group["last-delivered-id"])
+        return len(unread) + int(group["pending"])
+
+    def dead(self) -> list[Dead]:
+        """The dead letters."""
+        letters = []
+        for _, fields in self.redis.xrange(f"{{{self.topic}}}:dead:{self.group}"):
+            named = {key.decode(): value for key, value in fields.items()}
+            letters.append(
+                Dead(
+                    named.get("event", b""),
+                    named["dead.reason"].decode(),
+                    int(named["dead.deliveries"]),
+                    named,
+                )
+            )
+        return letters
+
+    # -- the account -------------------------------------------------------------------------------------
+
+    async def ledger(
+        self, name: str, *, attempted: Iterable[int] | None = None, kind: str = "processed"
+    ) -> Ledger:
+        """The account of all that was sent; starts beyond the first of an order count as recovered."""
+        starts = Counter(order for order, _, _ in self.starts())
+        effects = await self.effects(kind)
+        again = {order for order, count in starts.items() if count > 1} & set(effects)
+        return Ledger.of(
+            name,
+            attempted=self.accepted if attempted is None else attempted,
+            accepted=self.accepted,
+            effects=effects,
+            recovered=len(again),
+        )
+
+    def close(self) -> None:
+        """Kill the workers and remove the folder."""
+        for worker in self.workers:
+            worker.close()
+        self.redis.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
