@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,8 @@ def figures_of(run: Run) -> Figures:
         "messages_per_second": messages / rate["seconds"],
         "cpu_us": rate["cpu_seconds"] / messages * 1e6,
         "server_cpu_us": run["server_cpu_seconds"] / messages * 1e6,
-        "p50_ms": percentile(latency["latencies"], 50) * 1e3,
-        "p99_ms": percentile(latency["latencies"], 99) * 1e3,
+        "p50_ms": latency["p50_seconds"] * 1e3,
+        "p99_ms": latency["p99_seconds"] * 1e3,
         "trickle_cpu_us": latency["cpu_seconds"] / (latency["messages"] or math.nan) * 1e6,
         "peak_memory_mb": latency["peak_memory_bytes"] / 1e6,
     }
@@ -75,8 +75,3 @@ class Target:
         verdict = "not measured" if math.isnan(self.value) else "pass" if self.reached else "miss"
         sign = ">=" if self.at_least else "<="
         return f"{verdict:>12}  {self.text}: {self.value:.2f} (target {sign} {self.limit:g})"
-
-
-def best(values: Mapping[str, float], choose: Callable[..., str] = max) -> str | None:
-    """The name with the largest value; None without values."""
-    return choose(values, key=values.__getitem__) if values else None

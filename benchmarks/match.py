@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from benchmarks.figures import percentile
 from benchmarks.spec import Spec
 from benchmarks.stage import Stage
 from support import reaper
@@ -106,6 +107,8 @@ def play(stage: Stage, spec: Spec, database: str, python: str = sys.executable) 
         latency = consumer.hear()
         publisher.wait()
         consumer.wait()
+    seconds = latency.pop("latencies")
+    latency |= {"p50_seconds": percentile(seconds, 50), "p99_seconds": percentile(seconds, 99)}
     return {
         "rate": rate,
         "latency": latency,

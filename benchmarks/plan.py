@@ -64,16 +64,16 @@ class Plan:
         """Orders that the runs with a database need; each message is about an order of its own."""
         specs = [self.write.spec(name, "write", "") for name in (OURS, PEERS[0])]
         growth = self.growth_rounds * (self.write.warmup + self.growth["write"])
-        return max([growth, *(spec.backlog + spec.arrivals for spec in specs)])
+        return max([growth, *(spec.messages for spec in specs)])
 
 
 # Every slot, connection and statement should have been used before the measurement begins; the relay sends
 # 16 lanes of 200 rows at once, and is measured from the end of one such batch to the end of another.
 FULL = Plan(
     rounds=5,
-    noop=Load(concurrency=100, warmup=1_000, count=100_000, peer_count=8_000, arrivals=2_000, rate=200),
-    write=Load(concurrency=16, warmup=200, count=4_000, peer_count=2_000, arrivals=500, rate=50),
-    relay=Load(concurrency=1, warmup=3_200, count=32_000, peer_count=0, arrivals=500, rate=50),
+    noop=Load(concurrency=100, warmup=1_000, count=100_000, peer_count=8_000, arrivals=1_000, rate=200),
+    write=Load(concurrency=16, warmup=200, count=4_000, peer_count=2_000, arrivals=300, rate=50),
+    relay=Load(concurrency=1, warmup=3_200, count=32_000, peer_count=0, arrivals=300, rate=50),
     sizes=(1_000, 100_000, 1_000_000),
     kinds=KINDS,
     growth_rounds=5,

@@ -14,27 +14,23 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-# As a script, the first entry of the path is this folder, whose names are not meant to be imported.
-sys.path[:1] = [str(ROOT), *(str(ROOT / part) for part in ("templates", "examples/shop", "tests"))]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+# Run as a script, Python puts this folder on the path, and its names are not meant to be found there.
+sys.path[:] = [
+    *(str(ROOT / part) for part in (".", "templates", "examples/shop", "tests")),
+    *(entry for entry in sys.path if Path(entry).resolve() != HERE),
+]
 
-from benchmarks import growth, machine, report  # noqa: E402  # needs the path
-from benchmarks.environments import PeerMissingError, python_of  # noqa: E402
-from benchmarks.match import IMPORT_PATH, MatchError, play  # noqa: E402
-from benchmarks.plan import CONTESTANTS, FULL, PEERS, QUICK, SECTIONS, TASKS, Plan  # noqa: E402
-from benchmarks.stage import SHOP, Stage  # noqa: E402
-
-BEGIN = time.perf_counter()
-
-Results = dict[str, Any]
+from benchmarks import growth, report  # noqa: E402  # needs the path
+from benchmarks.measure import measure  # noqa: E402
+from benchmarks.plan import CONTESTANTS, FULL, QUICK, SECTIONS, TASKS, Plan  # noqa: E402
+from benchmarks.stage import Stage  # noqa: E402
+from benchmarks.summary import Results, without_nan  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     show(results)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(results, indent=1) + "\n")
+        args.json.write_text(json.dumps(without_nan(results), indent=1) + "\n")
     return 0
 
 
@@ -84,82 +80,9 @@ def plan_for(args: argparse.Namespace) -> Plan:
     return dataclasses.replace(plan, sections=tuple(sections), contestants=tuple(contestants))
 
 
-def measure(stage: Stage, plan: Plan) -> Results:
-    """Everything that the plan asks for, as it goes into the JSON file."""
-    stage.build(plan.orders)
-    results: Results = {"machine": machine.describe(stage), "plan": dataclasses.asdict(plan), "notes": []}
-    for section in plan.sections:
-        if section in TASKS:
-            results[section] = compare(stage, plan, section, results["notes"])
-        elif section == "relay":
-            say(f"relay: {plan.rounds} rounds")
-            results[section] = {
-                "relay": [round_of(stage, plan, "relay", "relay") for _ in range(plan.rounds)]
-            }
-        elif section == "enqueue":
-            results[section] = enqueue(stage, plan.enqueue_pairs)
-        else:
-            results[section] = growth.measure(stage, plan, say)
-    results["machine"]["load_average_after"] = round(os.getloadavg()[0], 2)
-    return results
-
-
-def compare(stage: Stage, plan: Plan, task: str, notes: list[str]) -> dict[str, list[Results]]:
-    """The contestants in turn, round after round. One that fails is left out from then on, with a note."""
-    found: dict[str, list[Results]] = {}
-    out = {"bare_bytes"} if task == "write" else set()
-    for number in range(plan.rounds):
-        for name in plan.contestants:
-            if name in out:
-                continue
-            say(f"{task}: round {number + 1} of {plan.rounds}, {name}")
-            try:
-                found.setdefault(name, []).append(round_of(stage, plan, task, name))
-            except (MatchError, PeerMissingError) as error:
-                if name not in PEERS:
-                    raise
-                out.add(name)
-                notes.append(f"{task}: {name} left out: {error}")
-    return found
-
-
-def round_of(stage: Stage, plan: Plan, task: str, contestant: str) -> Results:
-    """One contestant at one task, with an empty Redis and a fresh database."""
-    spec = plan.load(task).spec(contestant, task, stage.redis.url)
-    stage.redis.flush()
-    if task == "noop":
-        return play(stage, spec, SHOP, python_of(contestant))
-    database = stage.database()
-    try:
-        return play(stage, spec, database, python_of(contestant))
-    finally:
-        stage.drop(database)
-
-
-def enqueue(stage: Stage, pairs: int) -> Results:
-    """See `benchmarks.enqueue`."""
-    say(f"enqueue: {pairs} pairs, without a key and with one")
-    database = stage.database()
-    env = {
-        **os.environ,
-        "DATABASE_URL": stage.url(database),
-        "PYTHONPATH": os.pathsep.join(map(str, IMPORT_PATH)),
-    }
-    command = [sys.executable, "-m", "benchmarks.enqueue", str(pairs)]
-    result = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=True)
-    stage.drop(database)
-    found: Results = json.loads(result.stdout)
-    return found
-
-
 def show(results: Results) -> None:
     """The readable report."""
     print("\n".join(report.text(results, {name: kind.text for name, kind in growth.KINDS.items()})))
-
-
-def say(text: str) -> None:
-    """Progress, apart from the report."""
-    print(f"{time.perf_counter() - BEGIN:6.1f} s  {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ class Spec:
         """Messages that lie ready."""
         return self.warmup + self.count
 
+    @property
+    def messages(self) -> int:
+        """All messages."""
+        return self.backlog + self.arrivals
+
     def dump(self) -> str:
         """For the command line."""
         return json.dumps(dataclasses.asdict(self))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from demo.load import Load
 from demo.news import News
+from demo.redis_server import RedisServer
 from demo.replicas import Supervisor
 from demo.screen import BOLD, DIM, GREEN, RED, Screen, bar
-from demo.servers import RedisServer
 from demo.watch import Watch
 
 DRAW_EVERY, LINE_EVERY = 0.2, 1.0
@@ -58,10 +58,15 @@ class Board:
     def _table(self) -> list[str]:
         figures, load, screen = self.watch.figures, self.load, self.screen
         away = not figures.redis_up
+        repeats = figures.stream + figures.done > len(load.accepted)
         rows = [
             ("orders accepted", f"{len(load.accepted)}", f"of {load.orders}"),
             ("waiting in outbox", f"{figures.outbox}", "Redis is away, the API goes on" if away else ""),
-            ("waiting in stream", "?" if away else f"{figures.stream}", ""),
+            (
+                "waiting in stream",
+                "?" if away else f"{figures.stream}",
+                "repeats among them" if repeats else "",
+            ),
             ("being processed", "?" if away else f"{figures.in_hand + figures.retrying}", ""),
             ("done", f"{figures.done}", ""),
             ("dead letters", f"{figures.dead}", ""),

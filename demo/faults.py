@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from demo.load import Load
 from demo.news import News, some
+from demo.redis_server import RedisServer
 from demo.replicas import CONSUMER, RELAY, Replica, Supervisor
-from demo.servers import RedisServer
 from demo.watch import Watch
 
 REDIS_AWAY = 1.0
@@ -50,15 +50,21 @@ class Faults:
     async def kill_consumer(self) -> None:
         """Kill a consumer with messages in hand; another one takes them over when the lease has run out."""
         victim = self._victim(CONSUMER)
+        pid = victim.process.pid
         held: set[int] = set()
-        ends = time.monotonic() + AIM_FOR
-        while len(held) < GOOD_CATCH and time.monotonic() < ends:
+        begun = time.monotonic()
+        # At first for a good catch, then for any.
+        while len(held) < (GOOD_CATCH if time.monotonic() < begun + AIM_FOR / 2 else 1):
+            if time.monotonic() > begun + AIM_FOR:
+                break
             victim.process.send(signal.SIGCONT)
             await asyncio.sleep(0.05)
             victim.process.send(signal.SIGSTOP)
-            held = await self.watch.in_hands_of(victim.process.pid)
-        self._kill(victim, f"with {some(len(held))} in hand")
-        self.watch.need_second_chance(held)
+            held = await self.watch.in_hands_of(pid)
+        killed_at = self._kill(victim)
+        held = await self.watch.in_hands_of(pid)  # Redis may have given it one more
+        self.watch.need_second_chance(held, killed_at)
+        self.news.tell(f"kill -9 {victim.name}, pid {pid}, with {some(len(held))} in hand")
 
     async def kill_relay(self) -> None:
         """Kill a relay between the outbox and Redis: nobody knows what it has sent."""
@@ -73,8 +79,9 @@ class Faults:
             if held:
                 await asyncio.sleep(0.15)  # the other relay goes on meanwhile: what is left is the victim's
                 held &= await self.watch.in_hands_of_relays()
-        self._kill(victim, f"while it sends {some(len(held))}" if held else "")
-        self.watch.need_second_chance(held)
+        self.watch.need_second_chance(held, self._kill(victim))
+        moment = f"while it sends {some(len(held))}" if held else "while it waits"
+        self.news.tell(f"kill -9 {victim.name}, pid {victim.process.pid}, {moment}")
 
     async def restart_redis(self) -> None:
         """Redis is killed and comes back after a second with what it had confirmed."""
@@ -93,12 +100,10 @@ class Faults:
         await self.watch.hold_still()
         lost = await self.watch.unread()
         await self.redis.kill(lose_data=True)
-        self.watch.need_second_chance(lost)
+        self.watch.need_second_chance(lost, time.time())
         for replica in consumers:
             replica.process.send(signal.SIGCONT)
-        self.news.tell(
-            f"kill -9 redis with {some(len(lost))} that no worker has had, and all data are deleted"
-        )
+        self.news.tell(f"kill -9 redis with {some(len(lost))} unread, and all its data are deleted")
         await self._start_redis("empty")
 
     async def _start_redis(self, state: str) -> None:
@@ -106,10 +111,10 @@ class Faults:
         await self.redis.start()
         self.news.tell(f"redis is started again, {state}, pid {self.redis.process.pid}")
 
-    def _kill(self, victim: Replica, circumstances: str) -> None:
-        pid = victim.process.pid
+    def _kill(self, victim: Replica) -> float:
+        """Kill it; the time."""
         victim.process.kill()
-        self.news.tell(f"kill -9 {victim.name}, pid {pid}, {circumstances}".rstrip(", "))
+        return time.time()
 
     def _victim(self, worker: str) -> Replica:
         return random.Random(self.seed).choice(self.workers.of(worker))

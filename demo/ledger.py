@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 MEANINGS = {
-    "attempted": "orders that were placed and paid over HTTP",
-    "accepted": "of these, payments that the API confirmed (202)",
-    "executed": "of these, orders marked as paid in PostgreSQL",
+    "attempted": "orders to place and pay over HTTP",
+    "accepted": "of the attempted: payments that the API confirmed (202)",
+    "executed": "of the accepted: orders marked as paid in PostgreSQL",
     "lost": "accepted, and never marked as paid",
     "duplicated": "marked as paid once too often",
-    "recovered": "of the executed: their message was in the hands of a killed worker, or lost with Redis",
+    "recovered": "of the executed: held by a worker when it was killed, or lost with Redis",
     "seconds": "from the first line above to this one",
 }
 
@@ -68,6 +68,11 @@ class Ledger:
     def clean(self) -> bool:
         """Nothing lost and nothing done twice."""
         return not self.lost and not self.duplicated
+
+    @property
+    def exit_code(self) -> int:
+        """What the demo ends with."""
+        return 0 if self.clean else 1
 
     def json(self) -> str:
         """The last line of the demo."""

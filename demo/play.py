@@ -14,14 +14,15 @@ from demo.faults import Faults
 from demo.ledger import Ledger
 from demo.load import Load
 from demo.news import News
+from demo.postgres import Postgres
 from demo.prepare import Preparation
+from demo.redis_server import RedisServer
 from demo.screen import BOLD, GREEN, RED, Screen
-from demo.servers import Postgres, RedisServer
 from demo.shop import Shop
 from demo.stage import Stage
 from demo.watch import Watch
 
-PATIENCE = 20.0  # seconds without any progress
+PATIENCE = 15.0  # seconds without any progress
 NOTICE_LOSS = 10.0
 
 
@@ -48,9 +49,11 @@ class Play:
 
     async def run(self) -> int:
         """Play; 0 when nothing was lost or duplicated, else 1. Raises DemoError."""
-        kept = "kept" if self.options.keep else "removed at the end"
+        kept = "stays" if self.options.keep else "is removed at the end"
         self.screen.say(
-            f"Workers in a fresh shop, and what kills them. All is in {self.stage.folder}, {kept}.", ""
+            "Workers in a fresh shop, real orders, and kill -9 in the middle of them.",
+            f"Everything is in {self.stage.folder}, which {kept}.",
+            "",
         )
         preparation = Preparation(self.stage, self.screen, self.shop, self.postgres, self.redis)
         self.workers = await preparation.run(self.news)
@@ -65,7 +68,7 @@ class Play:
                 await serve.until_stopped(self.news)
             for task in tasks:
                 task.cancel()
-        return 0 if ledger.clean else 1
+        return ledger.exit_code
 
     async def _orders(self) -> Ledger:
         """Orders and faults, until nothing is under way any more."""
@@ -84,7 +87,10 @@ class Play:
             board.awaited = "waiting for the last messages"
             await self._quiet(load)
             drawing.cancel()
+        board.awaited = "all is done"
         board.show(last=True)
+        if load.refusals:
+            self.screen.say("", f"  {len(load.refusals)} not accepted, such as {load.refusals[0]}")
         return await self._account(load)
 
     def _announce(self, load: Load) -> None:

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from demo.news import News
+from demo.postgres import Postgres
+from demo.redis_server import RedisServer
 from demo.replicas import CONSUMER, RELAY, REPLICAS, Supervisor
 from demo.screen import BOLD, Screen
-from demo.servers import Postgres, RedisServer
 from demo.shop import PAYMENT_SECONDS, QUICK, SERVICE, Shop
 from demo.stage import Stage
 
 T = TypeVar("T")
 
 STEPS = 6
-PLACES = {"model": "tables", "migration": "migrations", "test": "tests"}
+ROLES = {"worker": "core", "model": "table"}  # the runner of workers is one for all
 
 
 @dataclass
@@ -73,8 +74,8 @@ class Preparation:
         self._done(
             "workers",
             f"{REPLICAS} x {CONSUMER} and {REPLICAS} x {RELAY}, each `python -m app.workers.run NAME`",
-            f"settings of the demo, so that nobody has to wait: {quick}",
-            f"marking an order as paid takes {PAYMENT_SECONDS:g} s here, so that workers have some in hand",
+            f"quick for the demo: {quick}",
+            f"slow for the demo: marking an order as paid takes {PAYMENT_SECONDS:g} s",
         )
         return workers
 
@@ -92,6 +93,6 @@ def landed(report: dict[str, Any]) -> str:
     """What add_worker.py has written, in a line."""
     files = [file for file in report["files"] if file["state"] == "new"]
     worker = next(file for file in files if file["path"].endswith(f"/{report['name']}.py"))
-    counts = Counter(PLACES.get(file["role"], "core") for file in files if file is not worker)
-    rest = ", ".join(f"{count} of {place}" for place, count in counts.items())
-    return f"{worker['path']} ({worker['lines']} lines); with it {rest}"
+    counts = Counter(ROLES.get(file["role"], file["role"]) for file in files if file is not worker)
+    rest = ", ".join(f"{role} {count}" for role, count in counts.items())
+    return f"{worker['path']} ({worker['lines']} lines), and files: {rest}"

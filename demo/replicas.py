@@ -11,7 +11,8 @@ import httpx2
 
 from demo.errors import DemoError
 from demo.news import News
-from demo.stage import Process, Stage, free_port, until
+from demo.process import Process, free_port, until
+from demo.stage import Stage
 
 CONSUMER, RELAY = "order_paid", "outbox_relay"
 REPLICAS = 2

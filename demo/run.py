@@ -97,4 +97,7 @@ def failed(reason: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # so early that there was nothing to end
+        sys.exit(EXIT_STOPPED)

@@ -7,8 +7,9 @@ import os
 import sys
 
 from demo.news import News
+from demo.postgres import DATABASE, Postgres
+from demo.redis_server import RedisServer
 from demo.replicas import Supervisor
-from demo.servers import Postgres, RedisServer
 from demo.shop import Shop
 from demo.stage import Stage
 
@@ -22,7 +23,7 @@ def overview(
         ("world", f"{shop.world_url}/calls"),
         *((r.name, f"{r.health_url}  pid {r.process.pid}") for r in workers.replicas),
         ("redis", f"{redis.url}  pid {redis.process.pid}"),
-        ("postgres", postgres.url),
+        ("postgres", f"psql -h {postgres.folder} -U postgres {DATABASE}"),
         ("shop", str(shop.folder)),
         ("logs", str(stage.logs)),
     ]

@@ -13,15 +13,17 @@ import httpx2
 
 from demo.errors import DemoError
 from demo.guard import ROOT
-from demo.servers import Postgres, RedisServer
-from demo.stage import Process, Stage, free_port, until
+from demo.postgres import Postgres
+from demo.process import Process, free_port, until
+from demo.redis_server import RedisServer
+from demo.stage import Stage
 
 SERVICE = "app.services.orders:OrderService.mark_paid"
 NOTICES = Path(__file__).with_name("notices.py")
 START_SECONDS = 30.0
 SOURCE = "/shop"
 # A worker that was killed is missed after seconds, so that nobody has to wait; 15 and 5 are the defaults.
-QUICK = {"WORKER_LEASE_SECONDS": "3", "WORKER_HEARTBEAT_SECONDS": "1", "WORKER_DRAIN_SECONDS": "2"}
+QUICK = {"WORKER_LEASE_SECONDS": "3", "WORKER_HEARTBEAT_SECONDS": "1"}
 PAYMENT_SECONDS = 0.3  # as long as a call to somebody else
 SLOWLY = f"""
     CREATE FUNCTION take_a_while() RETURNS trigger LANGUAGE plpgsql AS

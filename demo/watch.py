@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import asyncpg
 from redis.exceptions import RedisError, ResponseError
 
-from demo.servers import connect_redis
+from demo.redis_server import connect_redis
 
 STREAM, GROUP = "shop.order.paid", "order_paid"
 DEAD = f"{{{STREAM}}}:dead:{GROUP}"
@@ -89,7 +88,7 @@ class Watch:
         return figures
 
     async def _read_stream(self) -> None:
-        """Note new entries; XREAD without a group takes nothing away from anybody."""
+        """Note which orders new entries are about. XRANGE takes nothing away from anybody."""
         while entries := await self._redis.xrange(STREAM, min=f"({self._last}", count=PAGE):
             for id_, fields in entries:
                 self._orders[id_] = order_of(fields)
@@ -138,13 +137,12 @@ class Watch:
         """Let Redis answer questions only, for a moment: what is asked then stays true."""
         await self._redis.client_pause(HOLD_STILL_MS, all=False)
 
-    def need_second_chance(self, orders: Iterable[int]) -> None:
-        """The messages of these orders are gone, or in the hands of a worker that is dead by now. Those of
-        orders that are paid already do not matter; the ledger knows.
+    def need_second_chance(self, orders: Iterable[int], since: float) -> None:
+        """The messages of these orders are gone, or in the hands of a worker that is dead. Orders that were
+        paid before do not matter; the ledger compares the times.
         """
-        now = time.time()
         for order in orders:
-            self.second_chances.setdefault(order, now)
+            self.second_chances.setdefault(order, since)
 
     async def paid(self) -> list[tuple[int, float]]:
         """Order and time of each event of kind 'paid'."""

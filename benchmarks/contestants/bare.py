@@ -15,35 +15,49 @@ from redis.asyncio import Redis
 
 from benchmarks.meter import Meter
 from benchmarks.spec import Spec
-from benchmarks.work import CONSUMER, TOPIC, write
+from benchmarks.work import CONSUMER, TOPIC
 
 BATCH = 100
 Entries = list[tuple[bytes, Mapping[bytes, bytes]]]
+HandleAll = Callable[[Entries], Awaitable[None]]
 
 
 async def consume(spec: Spec, meter: Meter) -> None:
     """Read a batch, handle each entry, acknowledge the batch."""
-    slots = asyncio.Semaphore(spec.concurrency)
+    await loop(spec, meter, no_ops(meter) if spec.task == "noop" else writes(meter, spec.concurrency))
 
-    async def no_ops(entries: Entries) -> None:
+
+def no_ops(meter: Meter) -> HandleAll:
+    """A handler that does nothing, one entry after the other."""
+
+    async def handle_all(entries: Entries) -> None:
         for _, fields in entries:
-            await no_op(json.loads(fields[b"event"]))
+            await handle(json.loads(fields[b"event"]))
 
-    async def no_op(event: Mapping[str, Mapping[str, float]]) -> None:
+    async def handle(event: Mapping[str, Mapping[str, float]]) -> None:
         meter.done(event["data"]["at"])
 
-    async def writes(entries: Entries) -> None:
-        await asyncio.gather(*[service_write(json.loads(fields[b"event"])) for _, fields in entries])
+    return handle_all
 
-    async def service_write(event: Mapping[str, Mapping[str, int]]) -> None:
+
+def writes(meter: Meter, concurrency: int) -> HandleAll:
+    """A handler that calls a service, as many at once as our consumer has slots."""
+    from benchmarks.writing import write
+
+    slots = asyncio.Semaphore(concurrency)
+
+    async def handle_all(entries: Entries) -> None:
+        await asyncio.gather(*[handle(json.loads(fields[b"event"])) for _, fields in entries])
+
+    async def handle(event: Mapping[str, Mapping[str, int]]) -> None:
         async with slots:
             await write(f"{event['source']} {event['id']}", event["data"]["order_id"])
         meter.done(event["data"]["at"])
 
-    await loop(spec, meter, no_ops if spec.task == "noop" else writes)
+    return handle_all
 
 
-async def loop(spec: Spec, meter: Meter, handle_all: Callable[[Entries], Awaitable[None]]) -> None:
+async def loop(spec: Spec, meter: Meter, handle_all: HandleAll) -> None:
     """XREADGROUP, work, XACK, until all messages are done."""
     client = Redis.from_url(spec.redis_url, socket_timeout=10)
     while not meter.finished.is_set():

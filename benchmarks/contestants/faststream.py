@@ -8,7 +8,7 @@ handler a list, which is other work.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from faststream.middlewares import AckPolicy
@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from benchmarks.meter import Meter
 from benchmarks.spec import Spec
-from benchmarks.work import CONSUMER, TOPIC, Work, write
+from benchmarks.work import CONSUMER, TOPIC, Work
 
 BATCH = 100
 SILENT: Any = None  # no logger, which the signature does not mention
@@ -28,18 +28,30 @@ async def consume(spec: Spec, meter: Meter) -> None:
     broker = RedisBroker(spec.redis_url, logger=SILENT)
     stream = StreamSub(TOPIC, group=CONSUMER, consumer="me", max_records=BATCH)
     subscriber = broker.subscriber(stream=stream, max_workers=spec.concurrency, ack_policy=AckPolicy.ACK)
-
-    async def no_op(work: Work) -> None:
-        meter.done(work.at)
-
-    async def service_write(work: Work) -> None:
-        await write(str(work.order_id), work.order_id)
-        meter.done(work.at)
-
-    subscriber(no_op if spec.task == "noop" else service_write)
+    subscriber(no_op(meter) if spec.task == "noop" else service_write(meter))
     await broker.start()
     await meter.finished.wait()
     await broker.stop()
+
+
+def no_op(meter: Meter) -> Callable[[Work], Awaitable[None]]:
+    """A handler that does nothing."""
+
+    async def handle(work: Work) -> None:
+        meter.done(work.at)
+
+    return handle
+
+
+def service_write(meter: Meter) -> Callable[[Work], Awaitable[None]]:
+    """A handler that calls a service."""
+    from benchmarks.writing import write
+
+    async def handle(work: Work) -> None:
+        await write(str(work.order_id), work.order_id)
+        meter.done(work.at)
+
+    return handle
 
 
 class Publisher:

@@ -9,14 +9,14 @@ acknowledgement after the work.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from saq import Queue, Worker
 
 from benchmarks.meter import Meter
 from benchmarks.spec import Spec
-from benchmarks.work import CONSUMER, Work, write
+from benchmarks.work import CONSUMER, Work
 
 JOB = "work"
 
@@ -29,21 +29,33 @@ def queue_for(spec: Spec) -> Any:
 async def consume(spec: Spec, meter: Meter) -> None:
     """Run the worker until all jobs are done."""
     queue = queue_for(spec)
-
-    async def no_op(_: Any, *, order_id: int, at: float) -> None:  # noqa: ARG001  # jobs are called by name
-        meter.done(at)
-
-    async def service_write(_: Any, *, order_id: int, at: float) -> None:
-        await write(str(order_id), order_id)
-        meter.done(at)
-
-    work = no_op if spec.task == "noop" else service_write
-    worker = Worker[Any](queue, [(JOB, work)], concurrency=spec.concurrency)
+    handle = no_op(meter) if spec.task == "noop" else service_write(meter)
+    worker = Worker[Any](queue, [(JOB, handle)], concurrency=spec.concurrency)
     running = asyncio.create_task(worker.start())
     await meter.finished.wait()
     await worker.stop()
     await running
     await queue.disconnect()
+
+
+def no_op(meter: Meter) -> Callable[..., Awaitable[None]]:
+    """A job that does nothing."""
+
+    async def handle(_: Any, *, order_id: int, at: float) -> None:  # noqa: ARG001  # jobs are called by name
+        meter.done(at)
+
+    return handle
+
+
+def service_write(meter: Meter) -> Callable[..., Awaitable[None]]:
+    """A job that calls a service."""
+    from benchmarks.writing import write
+
+    async def handle(_: Any, *, order_id: int, at: float) -> None:
+        await write(str(order_id), order_id)
+        meter.done(at)
+
+    return handle
 
 
 class Publisher:

@@ -9,7 +9,7 @@ process that watches over it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from taskiq.acks import AcknowledgeType
@@ -18,7 +18,7 @@ from taskiq_redis import RedisStreamBroker
 
 from benchmarks.meter import Meter
 from benchmarks.spec import Spec
-from benchmarks.work import TOPIC, Work, write
+from benchmarks.work import TOPIC, Work
 
 TASK = "bench:work"
 
@@ -31,15 +31,7 @@ def broker_for(spec: Spec) -> RedisStreamBroker:
 async def consume(spec: Spec, meter: Meter) -> None:
     """Run the receiver until all tasks are done."""
     broker = broker_for(spec)
-
-    async def no_op(order_id: int, at: float) -> None:  # noqa: ARG001  # tasks are called by name
-        meter.done(at)
-
-    async def service_write(order_id: int, at: float) -> None:
-        await write(str(order_id), order_id)
-        meter.done(at)
-
-    broker.register_task(no_op if spec.task == "noop" else service_write, task_name=TASK)
+    broker.register_task(no_op(meter) if spec.task == "noop" else service_write(meter), task_name=TASK)
     receiver = asyncio.create_task(
         run_receiver_task(
             broker,
@@ -54,6 +46,26 @@ async def consume(spec: Spec, meter: Meter) -> None:
     with suppress(asyncio.CancelledError):
         await receiver
     await broker.shutdown()
+
+
+def no_op(meter: Meter) -> Callable[[int, float], Awaitable[None]]:
+    """A task that does nothing."""
+
+    async def handle(order_id: int, at: float) -> None:  # noqa: ARG001  # tasks are called by name
+        meter.done(at)
+
+    return handle
+
+
+def service_write(meter: Meter) -> Callable[[int, float], Awaitable[None]]:
+    """A task that calls a service."""
+    from benchmarks.writing import write
+
+    async def handle(order_id: int, at: float) -> None:
+        await write(str(order_id), order_id)
+        meter.done(at)
+
+    return handle
 
 
 class Publisher:

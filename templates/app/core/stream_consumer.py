@@ -24,6 +24,9 @@ from app.core.worker_settings import WorkerSettings, worker_settings
 logger = logging.getLogger(__name__)
 
 DUE_EVERY = 0.25
+# The effect is committed, so the note may wait for company: a command costs more than a message in it. What a
+# crash leaves unacknowledged is delivered again and found in the inbox.
+ACK_DELAY = 0.02
 SILENT_AFTER = 10.0
 NOT_STARTED = "has not started"
 
@@ -235,6 +238,7 @@ class StreamConsumer:
         """Acknowledge all that was done since the last time: one command, however many there are."""
         while True:
             await self._wake_ack.wait()
+            await asyncio.sleep(ACK_DELAY)
             self._wake_ack.clear()
             ids, self._done = self._done, []
             if ids:

@@ -1,0 +1,102 @@
+"""The parts of a run: the tasks with their contestants, `enqueue`, the relay, growth."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+from benchmarks import growth, machine
+from benchmarks.environments import PeerMissingError, python_of
+from benchmarks.match import IMPORT_PATH, ROOT, MatchError, play
+from benchmarks.plan import PEERS, TASKS, Plan
+from benchmarks.stage import SHOP, Stage
+from benchmarks.summary import summary
+
+BEGIN = time.perf_counter()
+ENQUEUE_TIMEOUT_S = 300
+
+Results = dict[str, Any]
+
+
+def measure(stage: Stage, plan: Plan) -> Results:
+    """Everything that the plan asks for, as it goes into the JSON file."""
+    stage.build(plan.orders)
+    results: Results = {"machine": machine.describe(stage), "plan": dataclasses.asdict(plan), "notes": []}
+    for section in plan.sections:
+        if section in TASKS:
+            results[section] = compare(stage, plan, section, results["notes"])
+        elif section == "relay":
+            say(f"relay: {plan.rounds} rounds")
+            results[section] = {
+                "relay": [round_of(stage, plan, "relay", "relay") for _ in range(plan.rounds)]
+            }
+        elif section == "enqueue":
+            results[section] = enqueue(stage, plan.enqueue_pairs)
+        else:
+            results[section] = growth.measure(stage, plan, say)
+    results["machine"]["load_average_after"] = round(os.getloadavg()[0], 2)
+    results["summary"] = summary(results)
+    return results
+
+
+def compare(stage: Stage, plan: Plan, task: str, notes: list[str]) -> dict[str, list[Results]]:
+    """The contestants in turn, round after round. One that fails is left out from then on, with a note."""
+    found: dict[str, list[Results]] = {}
+    out = {"bare_bytes"} if task == "write" else set()
+    for number in range(plan.rounds):
+        for name in plan.contestants:
+            if name in out:
+                continue
+            say(f"{task}: round {number + 1} of {plan.rounds}, {name}")
+            try:
+                found.setdefault(name, []).append(round_of(stage, plan, task, name))
+            except (MatchError, PeerMissingError) as error:
+                if name not in PEERS:
+                    raise
+                out.add(name)
+                notes.append(f"{task}: {name} left out: {error}")
+    return found
+
+
+def round_of(stage: Stage, plan: Plan, task: str, contestant: str) -> Results:
+    """One contestant at one task, with an empty Redis and a fresh database."""
+    spec = plan.load(task).spec(contestant, task, stage.redis.url)
+    stage.redis.flush()
+    if task == "noop":
+        return play(stage, spec, SHOP, python_of(contestant))
+    database = stage.database()
+    try:
+        run = play(stage, spec, database, python_of(contestant))
+        if task == "write" and (rows := stage.count("inbox_message", database)) != spec.messages:
+            raise MatchError(f"{contestant}: {rows} of {spec.messages} messages were written")
+        return run
+    finally:
+        stage.drop(database)
+
+
+def enqueue(stage: Stage, pairs: int) -> Results:
+    """See `benchmarks.enqueue`."""
+    say(f"enqueue: {pairs} pairs, without a key and with one")
+    database = stage.database()
+    env = {
+        **os.environ,
+        "DATABASE_URL": stage.url(database),
+        "PYTHONPATH": os.pathsep.join(map(str, IMPORT_PATH)),
+    }
+    command = [sys.executable, "-m", "benchmarks.enqueue", str(pairs)]
+    result = subprocess.run(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=True, timeout=ENQUEUE_TIMEOUT_S
+    )
+    stage.drop(database)
+    found: Results = json.loads(result.stdout)
+    return found
+
+
+def say(text: str) -> None:
+    """Progress, apart from the report."""
+    print(f"{time.perf_counter() - BEGIN:6.1f} s  {text}", file=sys.stderr, flush=True)

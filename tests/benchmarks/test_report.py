@@ -1,0 +1,97 @@
+import json
+import math
+from typing import Any
+
+import pytest
+
+from benchmarks import report
+from benchmarks.summary import summary, targets, without_nan
+
+MACHINE = {
+    "date": "2026-11-22T09:00:00+00:00",
+    "processor": "Some CPU",
+    "cores": 2,
+    "memory_gb": 8.0,
+    "python": "CPython 3.11.7",
+    "redis_server": "7.0.15",
+    "postgresql": "15.18",
+    "load_average_before": 0.1,
+    "load_average_after": 1.2,
+}
+
+
+def run(seconds: float) -> dict[str, Any]:
+    return {
+        "rate": {"messages": 1000, "seconds": seconds, "cpu_seconds": seconds / 2},
+        "latency": {
+            "messages": 10,
+            "cpu_seconds": 0.01,
+            "p50_seconds": 0.002,
+            "p99_seconds": 0.009,
+            "peak_memory_bytes": 50_000_000,
+        },
+        "server_cpu_seconds": 0.5,
+    }
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    load = {"concurrency": 100, "rate": 200}
+    return {
+        "machine": MACHINE,
+        "plan": {"rounds": 2, "noop": load, "write": load},
+        "notes": ["noop: saq left out: saq not installed"],
+        "noop": {
+            "ours": [run(1.0), run(2.0)],
+            "bare": [run(0.5), run(1.0)],
+            "faststream": [run(20.0), run(40.0)],
+            "taskiq": [run(4.0), run(8.0)],
+            "saq": [],
+        },
+        "enqueue": {"without key": [(0.010, 0.011), (0.010, 0.012), (0.010, 0.011)]},
+        "growth": {"inbox": {1_000: [10.0, 10.0], 1_000_000: [20.0, 20.0]}},
+    }
+
+
+def test_the_fastest_peer_is_the_one_to_beat(results: dict[str, Any]) -> None:
+    found = {target.text: (round(target.value, 3), target.reached) for target in targets(results)}
+
+    assert found["no-op, share of the bare loop"] == (0.5, True)
+    assert found["no-op, times the fastest peer"] == (4.0, False)
+    assert found["place-order transaction with enqueue, without key"] == (1.1, True)
+    assert found["growth, inbox, at 1,000,000"] == (2.0, False)
+
+
+def test_what_was_not_measured_has_no_target(results: dict[str, Any]) -> None:
+    del results["noop"]["bare"], results["enqueue"], results["growth"]
+
+    assert [target.text for target in targets(results)] == ["no-op, times the fastest peer"]
+
+
+def test_the_report_shows_every_part(results: dict[str, Any]) -> None:
+    lines = "\n".join(report.text(results, {"inbox": "rows in the inbox"})).splitlines()
+
+    assert lines[0].startswith(str(MACHINE["date"]))
+    assert any(line.startswith("taskiq") and " 4.00" in line for line in lines)
+    assert any(line.startswith("rows in the inbox") and line.endswith("2.00") for line in lines)
+    assert any("miss  no-op, times the fastest peer: 4.00 (target >= 5)" in line for line in lines)
+    assert not any(line.startswith("saq") for line in lines)
+    assert "note: noop: saq left out: saq not installed" in lines
+
+
+def test_the_summary_is_json(results: dict[str, Any]) -> None:
+    found = json.loads(json.dumps(without_nan(summary(results)), allow_nan=False))
+
+    assert found["noop"]["faststream"]["ours_times_as_fast"] == 20.0
+    assert found["noop"]["ours"]["messages_per_second"] == 750.0
+    assert found["growth"]["inbox"]["1000000"] == 2.0
+
+
+def test_json_has_no_nan() -> None:
+    assert without_nan({"a": [1.0, math.nan, (2, math.nan)]}) == {"a": [1.0, None, [2, None]]}
+
+
+def test_columns_line_up() -> None:
+    assert report.table([["", "msg/s"], ["ours", "1"], ["faststream", "10,000"]]) == (
+        "             msg/s\nours             1\nfaststream  10,000"
+    )

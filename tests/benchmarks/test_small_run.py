@@ -1,0 +1,35 @@
+import dataclasses
+
+import pytest
+
+from benchmarks.measure import measure
+from benchmarks.plan import QUICK, Load
+from benchmarks.stage import Stage
+
+SMALL = dataclasses.replace(
+    QUICK,
+    noop=Load(concurrency=10, warmup=50, count=200, peer_count=0, arrivals=10, rate=100),
+    write=Load(concurrency=4, warmup=10, count=30, peer_count=0, arrivals=10, rate=100),
+    relay=Load(concurrency=1, warmup=50, count=200, peer_count=0, arrivals=10, rate=100),
+    sizes=(10, 20),
+    kinds=("unread",),
+    growth={"noop": 100, "write": 20, "relay": 50},
+    enqueue_pairs=2,
+    contestants=("ours", "bare"),
+)
+
+
+@pytest.mark.services
+def test_a_small_run_measures_every_part() -> None:
+    # Given little of everything
+    with Stage() as stage:
+        results = measure(stage, SMALL)
+
+    # Then ours and the bare loop have figures, and so have the other parts
+    for task in ("noop", "write"):
+        assert results["summary"][task]["ours"]["messages_per_second"] > 0
+        assert results["summary"][task]["bare"]["p99_ms"] > 0
+    assert results["summary"]["relay"]["relay"]["p50_ms"] > 0
+    assert set(results["summary"]["enqueue"]) == {"without key", "with key"}
+    assert set(results["summary"]["growth"]["unread"]) == {10, 20}
+    assert results["notes"] == []

@@ -1,0 +1,145 @@
+"""`make demo` itself, with few orders: it proves what it says, and leaves nothing behind."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from support.wait import eventually_sync
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = re.compile(r"Everything is in (\S+), which")
+WITHOUT_INBOX = r"""
+import sys
+from demo import run, shop
+
+wire = shop.Shop.wire
+
+def wire_without_inbox(self, *servers):
+    wire(self, *servers)
+    inbox = self.folder / "app" / "core" / "inbox.py"
+    text = inbox.read_text()
+    assert "ON CONFLICT DO NOTHING" in text
+    broken = text.replace(":consumer, :message_id\n", ":consumer, gen_random_uuid()::text || :message_id\n")
+    assert broken != text
+    inbox.write_text(broken)
+
+shop.Shop.wire = wire_without_inbox
+sys.exit(run.main(["--orders", "60"]))
+"""
+
+
+@contextmanager
+def demo(*command: str) -> Iterator[subprocess.Popen[str]]:
+    """The demo as a process that does not outlive the test."""
+    with subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+
+
+def processes_in(folder: Path) -> list[psutil.Process]:
+    """All that works in the demo's folder: the servers, the API and the workers do."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if str(folder) in process.cwd() or str(folder) in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+def assert_nothing_is_left(folder: Path) -> None:
+    eventually_sync(lambda: not folder.exists(), 20, f"{folder} is removed")
+    eventually_sync(lambda: not processes_in(folder), 20, "all processes of the demo have ended")
+
+
+def test_nothing_is_lost_and_nothing_is_done_twice() -> None:
+    # When the demo runs
+    with demo("-m", "demo.run", "--orders", "100", "--seed", "7") as process:
+        output, errors = process.communicate(timeout=150)
+
+    # Then all faults have happened and the account is clean
+    assert process.returncode == 0, output + errors
+    assert len(re.findall("kill -9", output)) >= 5, "title, consumer, relay, and Redis twice"
+    assert "Redis lost everything" in output
+    ledger = json.loads(output.splitlines()[-1])
+    assert ledger["attempted"] == ledger["accepted"] == ledger["executed"] == 100
+    assert (ledger["lost"], ledger["duplicated"]) == (0, 0)
+    assert ledger["recovered"] > 0
+    folder = FOLDER.search(output)
+    assert folder
+    assert_nothing_is_left(Path(folder[1]))
+
+
+def test_the_demo_would_notice_repeats() -> None:
+    # Given a shop whose inbox takes every delivery for a new message
+    with demo("-c", WITHOUT_INBOX) as process:
+        output, errors = process.communicate(timeout=150)
+
+    # Then what is sent again after the loss of Redis' data is done again, and the demo says so
+    assert process.returncode == 1, output + errors
+    assert json.loads(output.splitlines()[-1])["duplicated"] > 0
+
+    # and keeps the logs, until somebody has looked at them
+    folder = FOLDER.search(output)
+    assert folder
+    assert (Path(folder[1]) / "logs" / "order_paid-1.log").exists()
+    assert not processes_in(Path(folder[1]))
+    shutil.rmtree(folder[1])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_nothing_stays_behind_when_the_demo_is_stopped(number: signal.Signals, code: int) -> None:
+    with demo("-m", "demo.run") as process:
+        assert process.stdout is not None
+        # Given a demo whose workers run
+        folder = None
+        for line in process.stdout:
+            folder = folder or FOLDER.search(line)
+            if line.startswith("6  orders"):
+                break
+        assert folder
+        assert len(processes_in(Path(folder[1]))) > 6
+
+        # When it is stopped
+        process.send_signal(number)
+        process.communicate(timeout=30)
+
+    # Then it takes everything along
+    assert process.returncode == code
+    assert_nothing_is_left(Path(folder[1]))
+
+
+@pytest.mark.parametrize("arguments", [["--orders", "3"], ["--orders", "many"], ["--rabbit"]])
+def test_wrong_command_lines_are_refused(arguments: list[str]) -> None:
+    with demo("-m", "demo.run", *arguments) as process:
+        output, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 2
+    assert output == ""
+    assert "error" in errors
+
+
+def test_what_is_missing_is_said_in_one_line() -> None:
+    # Given an interpreter without packages
+    with demo("-S", "-m", "demo.run") as process:
+        output, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 3
+    assert output == ""
+    assert errors.count("\n") == 1
+    assert "make demo" in errors
