@@ -41,7 +41,7 @@ class Board:
         if self.screen.live:
             rows = shutil.get_terminal_size().lines - FIXED_ROWS
             events = self.news.events if last else self.news.events[-max(3, rows) :]
-            self.screen.draw([*self._table(), *(f"  {event}" for event in events)])
+            self.screen.draw([*self._table(), *(f"  {event}" for event in events)], last=last)
             return
         self.screen.say(*(f"  ! {event}" for event in self.news.events[self._told :]), self._line())
         self._told = len(self.news.events)

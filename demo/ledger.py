@@ -15,7 +15,7 @@ MEANINGS = {
     "executed": "of the accepted: orders marked as paid in PostgreSQL",
     "lost": "accepted, and never marked as paid",
     "duplicated": "marked as paid once too often",
-    "recovered": "of the executed: held by a worker when it was killed, or lost with Redis",
+    "recovered": "held by a killed worker or lost with Redis, then executed",
     "seconds": "from the first line above to this one",
 }
 

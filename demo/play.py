@@ -95,8 +95,8 @@ class Play:
 
     def _announce(self, load: Load) -> None:
         title = self.screen.paint("6  orders         ", BOLD)
-        pace = f"{load.orders} over HTTP, up to {load.pace:.0f} a second"
-        self.screen.say(f"{title}{pace}, while Redis and workers are killed", "")
+        pace = f"{load.orders} over HTTP, at most {load.pace:.0f} a second"
+        self.screen.say(f"{title}{pace}, while workers and Redis die", "")
 
     async def _quiet(self, load: Load) -> None:
         """Wait until all is done, or nothing has moved for a while: then something is lost."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,7 +18,6 @@ from demo.stage import Stage
 T = TypeVar("T")
 
 STEPS = 6
-ROLES = {"worker": "core", "model": "table"}  # the runner of workers is one for all
 
 
 @dataclass
@@ -45,7 +43,7 @@ class Preparation:
             servers.cancel()
         await self._migrate()
         await self._wait("the API starts", self.shop.start())
-        self._done("API", f"{self.shop.api_url}/docs, and a stub of the world outside that takes payments")
+        self._done("API", f"{self.shop.api_url}/docs; a stub takes the payments")
         return await self._start_workers(news)
 
     async def _start_servers(self) -> None:
@@ -65,7 +63,7 @@ class Preparation:
         await self.shop.slow_down(database)
         await database.close()
         servers = f"PostgreSQL {self.postgres.version} and Redis {self.redis.version} out of wheels"
-        self._done("servers", f"{servers}, {migrations} migrations run")
+        self._done("servers", f"{servers}; {migrations} migrations")
 
     async def _start_workers(self, news: News) -> Supervisor:
         workers = Supervisor(self.stage, self.shop.folder, news)
@@ -73,9 +71,9 @@ class Preparation:
         quick = " ".join(f"{name}={value}" for name, value in QUICK.items())
         self._done(
             "workers",
-            f"{REPLICAS} x {CONSUMER} and {REPLICAS} x {RELAY}, each `python -m app.workers.run NAME`",
-            f"quick for the demo: {quick}",
-            f"slow for the demo: marking an order as paid takes {PAYMENT_SECONDS:g} s",
+            f"{REPLICAS} {CONSUMER}, {REPLICAS} {RELAY}: python -m app.workers.run NAME",
+            f"demo only: {quick}",
+            f"demo only: marking an order as paid takes {PAYMENT_SECONDS:g} s",
         )
         return workers
 
@@ -93,6 +91,6 @@ def landed(report: dict[str, Any]) -> str:
     """What add_worker.py has written, in a line."""
     files = [file for file in report["files"] if file["state"] == "new"]
     worker = next(file for file in files if file["path"].endswith(f"/{report['name']}.py"))
-    counts = Counter(ROLES.get(file["role"], file["role"]) for file in files if file is not worker)
-    rest = ", ".join(f"{role} {count}" for role, count in counts.items())
-    return f"{worker['path']} ({worker['lines']} lines), and files: {rest}"
+    core = sum(file["role"] == "core" for file in files)
+    others = len(files) - core - 1
+    return f"{worker['path']}, {worker['lines']} lines; {core} core files, {others} others"

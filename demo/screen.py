@@ -51,10 +51,10 @@ class Screen:
                 self._write(CLEAR_LINE)
         return task.result()
 
-    def draw(self, lines: Sequence[str]) -> None:
-        """Draw a table over the last one."""
+    def draw(self, lines: Sequence[str], *, last: bool = False) -> None:
+        """Draw a table over the last one; only the `last` may be longer than the screen, and scroll."""
         width, height = shutil.get_terminal_size()
-        visible = [shorten(line, width - 1) for line in lines[: height - 1]]
+        visible = [shorten(line, width - 1) for line in (lines if last else lines[: height - 1])]
         up = f"\x1b[{self._drawn}F" if self._drawn else ""
         self._write(up + "".join(f"{CLEAR_LINE}{line}\n" for line in visible) + CLEAR_BELOW)
         self._drawn = len(visible)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from app.core import deadline
-from app.core.deadline import Watch, cancellation, within
+from app.core.deadline import Watch, cancellation, end, within
 
 
 async def stubborn(refusals: int) -> str:
@@ -33,6 +33,13 @@ async def test_work_that_swallows_its_cancellation_is_cancelled_again(
     monkeypatch.setattr(deadline, "AGAIN", 0.05)
     with pytest.raises(TimeoutError):
         await within(0.05, stubborn(3))
+
+
+async def test_tasks_that_swallow_a_cancellation_end_all_the_same() -> None:
+    tasks = [asyncio.ensure_future(stubborn(refusals)) for refusals in (0, 1)]
+    await asyncio.sleep(0)
+    await end(tasks)
+    assert all(task.cancelled() for task in tasks)
 
 
 async def test_an_error_of_the_work_is_its_own() -> None:

@@ -42,6 +42,19 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     raise TimeoutError(f"not done within {seconds:g} s")
 
 
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel `tasks` until all of them have ended.
+
+    Here, too, once is not enough: on Python 3.11 `asyncio.wait_for`, which redis-py 8.1 uses for sending,
+    drops a cancellation that comes just when the sending is done.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=1)
+
+
 class Watch:
     """The deadline of one delivery's handler, and whether it was called off before it ended.
 

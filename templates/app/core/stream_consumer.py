@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 
 from app.core.consumer import Consumer
-from app.core.deadline import Watch, enforce
+from app.core.deadline import Watch, end, enforce
 from app.core.gate import Gate
 from app.core.outcomes import Dead, Done, Down, Outcome, Postpone, Retry
 from app.core.redis_stream import EVENT, REDIS_FAILURES, Entry, StreamGroup, is_missing_group, say
@@ -86,8 +86,7 @@ class StreamConsumer:
                 running = [tasks.create_task(loop) for loop in loops]
                 await stop.wait()
                 await self._drain(feed)
-                for task in running:
-                    task.cancel()
+                await end([feed, *running])
             await self._leave()
         finally:
             await self.group.close()

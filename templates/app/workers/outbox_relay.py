@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.broker import Broker, BrokerDownError, Loss, Outgoing
 from app.core.database import get_session
-from app.core.deadline import within
+from app.core.deadline import end, within
 from app.core.failures import describe
 from app.core.gate import forget_idle_connections
 from app.core.outbox import CHANNEL, LANES
@@ -92,8 +92,7 @@ class OutboxRelay:
             await stop.wait()
             self._wake.set()
             await asyncio.wait([send], timeout=self.settings.worker_drain_seconds)
-            for task in (send, *others):
-                task.cancel()
+            await end([send, *others])
         await self.broker.close()
 
     def problems(self) -> list[str]:
