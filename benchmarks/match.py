@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import select
+import queue
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -45,14 +46,25 @@ class Side:
             bufsize=1,
         )
         reaper.watch(self._process.pid)
+        # A thread, and not `select`: two lines that come together are one event on the pipe.
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put("")
 
     def hear(self) -> dict[str, Any]:
         """Its next line. Raises MatchError when it ends or stays silent."""
-        assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], TIMEOUT_S)
-        line = self._process.stdout.readline() if ready else ""
+        try:
+            line = self._lines.get(timeout=TIMEOUT_S)
+        except queue.Empty:
+            raise MatchError(f"{self._name} went silent\n{self._tail()}") from None
         if not line:
-            raise MatchError(f"{self._name} {'ended' if ready else 'went silent'}\n{self._tail()}")
+            raise MatchError(f"{self._name} ended\n{self._tail()}")
         said: dict[str, Any] = json.loads(line)
         return said
 
@@ -83,6 +95,7 @@ class Side:
     ) -> None:
         self._process.kill()
         self._process.wait()
+        self._reader.join()
         reaper.unwatch(self._process.pid)
         for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream is not None:
