@@ -25,7 +25,7 @@ import urllib.request
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -311,7 +311,7 @@ class Lab:
         for replica in (self.desk, *self.replicas):
             if replica.running:
                 replica.end(signal.SIGKILL)
-        self.redis.delete(*self.keys)
+        delete_matching(self.redis, self.keys)
         self.redis.close()
 
 
@@ -335,7 +335,7 @@ class ConsumerLab(Lab):
         self.required: list[str] = found["required"]
         self.dead_stream = f"{{{self.stream}}}:dead:{self.group}"
         self.keys = (self.stream, self.dead_stream, f"{{{self.stream}}}:retry:{self.group}")
-        self.redis.delete(*self.keys)
+        delete_matching(self.redis, self.keys)
 
     def message(self, **changes: Any) -> tuple[str, bytes]:
         """Id and bytes of a message that fits, but for `changes`."""
@@ -380,8 +380,8 @@ class RelayLab(Lab):
     def __init__(self, folder: Path, database: URL, redis: str) -> None:
         super().__init__(folder, database, redis, "relay")
         self.stream = "worker_lab.numbered"
-        self.keys = (self.stream, f"outbox:{self.source}:run")
-        self.redis.delete(*self.keys)
+        self.keys = (self.stream, f"outbox:{self.source}:*")
+        delete_matching(self.redis, self.keys)
 
     def enqueue(self, count: int, ending: str = "commit") -> list[str]:
         """Write messages into the outbox in a transaction that ends with commit or rollback; their ids."""
@@ -398,7 +398,7 @@ class RelayLab(Lab):
 
     def forget(self) -> None:
         """Let Redis lose what it had, as after a start without its data."""
-        self.redis.delete(*self.keys)
+        delete_matching(self.redis, self.keys)
 
 
 @pytest.fixture(scope="module")
@@ -422,3 +422,10 @@ def relay(lab_folder: Path, lab_database: URL, lab_redis: str) -> Iterator[Relay
     lab = RelayLab(lab_folder / "relay", lab_database, lab_redis)
     yield lab
     lab.close()
+
+
+def delete_matching(redis: Any, patterns: Iterable[str]) -> None:
+    """Delete the keys that `patterns` match."""
+    for pattern in patterns:
+        for key in list(redis.scan_iter(pattern)):
+            redis.delete(key)

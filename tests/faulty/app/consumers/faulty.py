@@ -65,6 +65,7 @@ def note(line: str) -> None:
 
 async def until_released() -> None:
     """Wait for the file `release`."""
+    (FOLDER / "waiting").touch()
     while not (FOLDER / "release").exists():
         await asyncio.sleep(0.02)
 
