@@ -77,13 +77,13 @@ FULL = Plan(
     sizes=(1_000, 100_000, 1_000_000),
     kinds=KINDS,
     growth_rounds=5,
-    growth={"noop": 20_000, "write": 1_000, "relay": 6_400},
+    growth={"noop": 50_000, "write": 1_000, "relay": 6_400},
     enqueue_pairs=1_000,
 )
 QUICK = Plan(
     rounds=1,
-    noop=Load(concurrency=100, warmup=500, count=10_000, peer_count=800, arrivals=80, rate=200),
-    write=Load(concurrency=16, warmup=100, count=300, peer_count=200, arrivals=20, rate=50),
+    noop=Load(concurrency=100, warmup=500, count=10_000, peer_count=600, arrivals=80, rate=200),
+    write=Load(concurrency=16, warmup=80, count=300, peer_count=160, arrivals=20, rate=50),
     relay=Load(concurrency=1, warmup=3_200, count=3_200, peer_count=0, arrivals=20, rate=50),
     sizes=(1_000, 20_000),
     kinds=("acknowledged", "inbox", "outbox"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from benchmarks.figures import growth, medians, percentile
+from benchmarks.figures import growth, medians
 from benchmarks.summary import Results, Rounds, enqueue_ratios, ratios_of, rounds_of, targets
 
 TITLES = {
@@ -74,7 +75,7 @@ def growth_table(found: Mapping[str, Mapping[int, Sequence[float]]], texts: Mapp
     rows = [["CPU us per message with", *titles, *(f"ratio at {title}" for title in titles[1:])]]
     for name, costs in found.items():
         ratios = growth(costs)
-        middle = [number(percentile(costs[size], 50), "{:,.1f}") for size in sizes]
+        middle = [number(statistics.median(costs[size]), "{:,.1f}") for size in sizes]
         rows.append([texts.get(name, name), *middle, *(f"{ratios[size]:.2f}" for size in sizes[1:])])
     return table(rows)
 

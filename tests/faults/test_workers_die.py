@@ -128,7 +128,7 @@ async def test_a_paused_worker_changes_nothing_when_it_comes_back(scene: Scene) 
     scene.settings["WORKER_HANDLER_TIMEOUT_SECONDS"] = "4"
     (order,) = scene.send(await scene.orders(1), do="wait")
     first = scene.worker()
-    await eventually(lambda: (scene.folder / "waiting").exists(), 30)
+    await eventually((scene.folder / "waiting").exists, 30)
     # When it is paused for longer than its lease and its deadline, and another takes over
     first.pause()
     scene.release()
