@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-docker test-fast check format services bench lock clean distclean
+.PHONY: help demo test test-docker test-matrix test-fast check format services bench lock clean distclean
 
 ARGS ?=
 VENV := .venv
@@ -34,11 +34,14 @@ demo: $(VENV)/synced ## workers in a fresh shop, one killed in the middle, and t
 
 test: services check ## everything, against real PostgreSQL, Redis and RabbitMQ (ARGS="-k relay" narrows)
 	@$(call say,tests against real servers)
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 	@$(call say,all good)
 
 test-docker: ## make test in a container, for machines where nothing may be installed
 	docker run --rm --init -t -v "$(CURDIR)":/project -w /project python:3.11-bookworm make VENV=/tmp/venv test
+
+test-matrix: services $(VENV)/synced ## the brokers' tests on six generations of servers (ARGS=--quick: the most telling)
+	@PYTHONPATH=tests $(PY) -m support.matrix $(ARGS)
 
 test-fast: $(VENV)/synced ## the tests that need no server, in less than a minute
 	@$(PY) -m pytest -m fast $(ARGS)
@@ -74,8 +77,8 @@ clean: ## remove what checks and tests leave behind
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 
-distclean: clean ## also remove the environments
-	@rm -rf .venv .venv-*
+distclean: clean ## also remove the environments and the unpacked servers
+	@rm -rf .venv .venv-* .services
 
 # --- environments ---------------------------------------------------------------------------------------
 

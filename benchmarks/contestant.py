@@ -33,8 +33,16 @@ LIBRARIES = (
     "saq",
     "taskiq",
     "taskiq-redis",
+    "aio-pika",
+    "aiormq",
+    "taskiq-aio-pika",
+    "celery",
+    "dramatiq",
 )
-SHARED_PUBLISHER = {"ours": "cloudevents", "bare": "cloudevents", "bare_bytes": "cloudevents"}
+SHARED_PUBLISHER = {
+    **dict.fromkeys(("ours", "bare", "bare_bytes"), "cloudevents"),
+    **dict.fromkeys(("rabbit_ours", "rabbit_bare", "rabbit_bulk", "rabbit_bulk_each"), "rabbit_cloudevents"),
+}
 
 
 async def consume(spec: Spec) -> None:

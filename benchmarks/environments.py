@@ -11,10 +11,25 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = {"faststream": "faststream", "taskiq": "taskiq_redis", "saq": "saq"}
+MODULES = {
+    "faststream": "faststream",
+    "taskiq": "taskiq_redis",
+    "saq": "saq",
+    "rabbit_faststream": "faststream.rabbit",
+    "rabbit_taskiq": "taskiq_aio_pika",
+    "rabbit_celery": "celery",
+    "rabbit_dramatiq": "dramatiq.brokers.rabbitmq",
+}
 CHECK = """
 import importlib.util, sys
-missing = [name for name in sys.argv[1:] if importlib.util.find_spec(name) is None]
+
+def there(name):
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:
+        return False
+
+missing = [name for name in sys.argv[1:] if not there(name)]
 sys.exit(f"{', '.join(missing)} not installed" if missing else 0)
 """
 # SAQ's extra for Redis wants an older client than the templates.

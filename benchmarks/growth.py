@@ -15,7 +15,7 @@ from redis import Redis
 
 from benchmarks.contestants.cloudevents import event
 from benchmarks.match import play
-from benchmarks.plan import OURS, Plan
+from benchmarks.plan import Plan
 from benchmarks.spec import Spec
 from benchmarks.stage import Stage
 from benchmarks.work import CONSUMER, TOPIC, Work
@@ -125,7 +125,7 @@ def prepare(stage: Stage, plan: Plan, kind: Kind) -> Iterator[Place]:
     """A filled place for each size."""
     stage.redis.flush()
     load, count = plan.load(kind.task), plan.growth[kind.task]
-    contestant = "relay" if kind.task == "relay" else OURS
+    contestant = "relay" if kind.task == "relay" else "ours"
     for number, size in enumerate(plan.sizes):
         url = stage.redis.database_url(number)
         spec = Spec(contestant, kind.task, url, load.concurrency, load.warmup, count)

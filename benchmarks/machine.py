@@ -24,6 +24,7 @@ def describe(stage: Stage) -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "redis_server": redis_version(),
         "postgresql": str(stage.sql("SHOW server_version", SHOP)[0][0]),
+        "rabbitmq": stage.rabbit.rabbitmqctl("version").strip() if stage.rabbit is not None else None,
         "load_average_before": round(os.getloadavg()[0], 2),
     }
 

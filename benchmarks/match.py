@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.figures import percentile
-from benchmarks.spec import Spec
+from benchmarks.spec import PREFETCH, Spec
 from benchmarks.stage import Stage
 from support import reaper
 
@@ -132,7 +132,9 @@ def play(stage: Stage, spec: Spec, database: str, python: str = sys.executable) 
 
 def environment(stage: Stage, spec: Spec, database: str) -> dict[str, str]:
     """Settings of the shop and of the workers; a database connection for each slot and two to spare."""
+    rabbit = {"RABBITMQ_URL": spec.rabbit_url, "RABBITMQ_PREFETCH": str(max(PREFETCH, 2 * spec.concurrency))}
     return {
+        **(rabbit if spec.rabbit_url else {}),
         "PYTHONPATH": os.pathsep.join(map(str, IMPORT_PATH)),
         "DATABASE_URL": stage.url(database),
         "REDIS_URL": spec.redis_url,

@@ -10,10 +10,10 @@ import sys
 import time
 from typing import Any
 
-from benchmarks import growth, machine
+from benchmarks import growth, machine, rabbit
 from benchmarks.environments import PeerMissingError, python_of
 from benchmarks.match import IMPORT_PATH, ROOT, MatchError, play
-from benchmarks.plan import PEERS, TASKS, Plan
+from benchmarks.plan import COMPARISONS, PEERS, Plan, is_rabbit
 from benchmarks.stage import SHOP, Stage
 from benchmarks.summary import summary
 
@@ -28,7 +28,7 @@ def measure(stage: Stage, plan: Plan) -> Results:
     stage.build(plan.orders)
     results: Results = {"machine": machine.describe(stage), "plan": dataclasses.asdict(plan), "notes": []}
     for section in plan.sections:
-        if section in TASKS:
+        if section in COMPARISONS:
             results[section] = compare(stage, plan, section, results["notes"])
         elif section == "relay":
             say(f"relay: {plan.rounds} rounds")
@@ -37,6 +37,10 @@ def measure(stage: Stage, plan: Plan) -> Results:
             }
         elif section == "enqueue":
             results[section] = enqueue(stage, plan.enqueue_pairs)
+        elif section == "rabbit_confirms":
+            results[section] = rabbit.confirms(stage, plan, say)
+        elif section == "rabbit_memory":
+            results[section] = rabbit.memory(stage, plan, say)
         else:
             results[section] = growth.measure(stage, plan, say)
     results["machine"]["load_average_after"] = round(os.getloadavg()[0], 2)
@@ -44,29 +48,33 @@ def measure(stage: Stage, plan: Plan) -> Results:
     return results
 
 
-def compare(stage: Stage, plan: Plan, task: str, notes: list[str]) -> dict[str, list[Results]]:
+def compare(stage: Stage, plan: Plan, section: str, notes: list[str]) -> dict[str, list[Results]]:
     """The contestants in turn, round after round. One that fails is left out from then on, with a note."""
     found: dict[str, list[Results]] = {}
-    out = {"bare_bytes"} if task == "write" else set()
+    out: set[str] = set()
     for number in range(plan.rounds):
-        for name in plan.contestants:
-            if name in out:
+        for name in COMPARISONS[section].contestants:
+            if name in out or name not in plan.contestants:
                 continue
-            say(f"{task}: round {number + 1} of {plan.rounds}, {name}")
+            say(f"{section}: round {number + 1} of {plan.rounds}, {name}")
             try:
-                found.setdefault(name, []).append(round_of(stage, plan, task, name))
+                found.setdefault(name, []).append(round_of(stage, plan, section, name))
             except (MatchError, PeerMissingError) as error:
                 if name not in PEERS:
                     raise
                 out.add(name)
-                notes.append(f"{task}: {name} left out: {error}")
+                notes.append(f"{section}: {name} left out: {error}")
     return found
 
 
-def round_of(stage: Stage, plan: Plan, task: str, contestant: str) -> Results:
-    """One contestant at one task, with an empty Redis and a fresh database."""
-    spec = plan.load(task).spec(contestant, task, stage.redis.url)
+def round_of(stage: Stage, plan: Plan, section: str, contestant: str) -> Results:
+    """One contestant at one task, with empty brokers and a fresh database."""
+    task = COMPARISONS[section].task if section in COMPARISONS else section
+    rabbit_url = stage.rabbit_url if is_rabbit(section) else ""
+    spec = plan.load(section).spec(contestant, task, stage.redis.url, rabbit_url)
     stage.redis.flush()
+    if rabbit_url:
+        stage.empty_rabbit()
     if task == "noop":
         return play(stage, spec, SHOP, python_of(contestant))
     database = stage.database()

@@ -9,6 +9,7 @@ import asyncio
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
 
@@ -64,6 +65,7 @@ class Meter:
         self.warm = asyncio.Event()
         self.worked_off = asyncio.Event()
         self.finished = asyncio.Event()
+        self.tell: Callable[[asyncio.Event], object] = asyncio.Event.set
         first, last = warmup + count + arrivals // 10, warmup + count + arrivals
         self._ends = [
             (warmup, self.warm),
@@ -91,7 +93,7 @@ class Meter:
             event = self._ends[len(self._marks)][1]
             self._marks.append((time.monotonic(), cpu_seconds()))
             if event is not None:
-                event.set()
+                self.tell(event)
         self._next = self._ends[min(len(self._marks), len(self._ends) - 1)][0]
 
     def rate(self) -> Rate:

@@ -7,12 +7,10 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.figures import growth, medians
+from benchmarks.plan import COMPARISONS
+from benchmarks.rabbit import times_single
 from benchmarks.summary import Results, Rounds, enqueue_ratios, ratios_of, rounds_of, targets
 
-TITLES = {
-    "noop": "handler that does nothing",
-    "write": "handler with one service write and its inbox row, in one transaction",
-}
 COLUMNS = (
     ("messages_per_second", "msg/s", "{:,.0f}"),
     ("cpu_us", "CPU us", "{:,.1f}"),
@@ -26,14 +24,14 @@ COLUMNS = (
 def text(results: Results, growth_texts: Mapping[str, str]) -> Iterable[str]:
     """The whole report, part by part."""
     yield machine_line(results["machine"])
-    for task, title in TITLES.items():
-        if results.get(task):
-            load = results["plan"][task]
+    for section, one in COMPARISONS.items():
+        if results.get(section):
+            load = results["plan"][section]
             yield (
-                f"\n{title}: {load['concurrency']} slots, {results['plan']['rounds']} round(s), "
+                f"\n{one.title}: {load['concurrency']} slots, {results['plan']['rounds']} round(s), "
                 f"latency at {load['rate']:g} messages/s\n"
             )
-            yield task_table(rounds_of(results[task]))
+            yield task_table(rounds_of(results[section]), one.ours)
     if results.get("enqueue"):
         yield "\nplace-order transaction, with enqueue to without\n"
         yield table([[name, f"{value:.3f}"] for name, value in enqueue_ratios(results["enqueue"]).items()])
@@ -43,6 +41,12 @@ def text(results: Results, growth_texts: Mapping[str, str]) -> Iterable[str]:
     if results.get("growth"):
         yield "\ngrowth: processor time of consumer and servers together\n"
         yield growth_table(results["growth"], growth_texts)
+    if results.get("rabbit_confirms"):
+        yield "\npublishing to a quorum queue, each message confirmed\n"
+        yield confirms_table(results["rabbit_confirms"])
+    if results.get("rabbit_memory"):
+        yield "\npeak memory of our consumer of RabbitMQ by the backlog, MB\n"
+        yield table([[f"{size:,}", f"{mb[0]:.0f}"] for size, mb in results["rabbit_memory"].items()])
     yield "\ntargets\n"
     yield from map(str, targets(results))
     yield from (f"note: {note}" for note in results["notes"])
@@ -52,18 +56,19 @@ def machine_line(about: Results) -> str:
     """What it was measured on."""
     return (
         f"{about['date']}  {about['processor']}, {about['cores']} cores, {about['memory_gb']} GB, "
-        f"{about['python']}, Redis {about['redis_server']}, PostgreSQL {about['postgresql']}; "
+        f"{about['python']}, Redis {about['redis_server']}, PostgreSQL {about['postgresql']}"
+        f"{', RabbitMQ ' + about['rabbitmq'] if about.get('rabbitmq') else ''}; "
         f"load {about['load_average_before']} before, {about['load_average_after']} after"
     )
 
 
-def task_table(rounds: Rounds) -> str:
+def task_table(rounds: Rounds, ours: str = "") -> str:
     """One line for each contestant; the last columns compare ours with it, in the same rounds."""
     rows = [["", *(title for _, title, _ in COLUMNS), "ours: x as fast", "x the CPU"]]
     for name, figures in rounds.items():
         middle = medians(figures)
         cells = [number(middle[column], form) for column, _, form in COLUMNS]
-        ratios = [number(value, "{:.2f}") for value in ratios_of(rounds, name).values()] or ["-", "-"]
+        ratios = [number(value, "{:.2f}") for value in ratios_of(rounds, name, ours).values()] or ["-", "-"]
         rows.append([name, *cells, *ratios])
     return table(rows)
 
@@ -77,6 +82,17 @@ def growth_table(found: Mapping[str, Mapping[int, Sequence[float]]], texts: Mapp
         ratios = growth(costs)
         middle = [number(statistics.median(costs[size]), "{:,.1f}") for size in sizes]
         rows.append([texts.get(name, name), *middle, *(f"{ratios[size]:.2f}" for size in sizes[1:])])
+    return table(rows)
+
+
+def confirms_table(found: Mapping[str, Sequence[float]]) -> str:
+    """One line for each way."""
+    times = times_single(found)
+    rows = [["", "msg/s", "x one by one"]]
+    rows += [
+        [way, number(statistics.median(rates), "{:,.0f}"), number(times[way], "{:.1f}")]
+        for way, rates in found.items()
+    ]
     return table(rows)
 
 

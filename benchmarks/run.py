@@ -1,12 +1,14 @@
 """Throughput, latency, memory and growth, side by side with a bare loop and with other engines.
 
-    python benchmarks/run.py                          everything, about twenty minutes
-    python benchmarks/run.py --quick                  a first impression, within a minute
+    python benchmarks/run.py                          everything, about forty minutes
+    python benchmarks/run.py --quick                  a first impression, within two minutes
     python benchmarks/run.py --only noop,ours,bare    one part, two contestants
+    python benchmarks/run.py --only rabbit_noop       one part
     python benchmarks/run.py --json results.json      the figures for machines too
 
-It starts its own Redis and PostgreSQL. Contestants take turns, round after round, each in processes of its
-own; the table shows medians, and ratios within rounds. Targets that are missed are remarks, not failures.
+It starts its own Redis, PostgreSQL and RabbitMQ. Contestants take turns, round after round, each in processes
+of its own; the table shows medians, and ratios within rounds. Targets that are missed are remarks, not
+failures.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ sys.path[:] = [
 
 from benchmarks import growth, report  # noqa: E402  # needs the path
 from benchmarks.measure import measure  # noqa: E402
-from benchmarks.plan import CONTESTANTS, FULL, QUICK, SECTIONS, TASKS, Plan  # noqa: E402
+from benchmarks.plan import COMPARISONS, CONTESTANTS, FULL, QUICK, SECTIONS, Plan  # noqa: E402
 from benchmarks.stage import Stage  # noqa: E402
 from benchmarks.summary import Results, without_nan  # noqa: E402
 
@@ -36,8 +38,9 @@ from benchmarks.summary import Results, without_nan  # noqa: E402
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write; 0 unless something could not be run at all."""
     args = arguments(argv)
-    with Stage() as stage:
-        results = measure(stage, plan_for(args))
+    plan = plan_for(args)
+    with Stage(rabbit=plan.uses_rabbit) as stage:
+        results = measure(stage, plan)
     show(results)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -70,13 +73,14 @@ def chosen(text: str) -> set[str]:
 
 
 def plan_for(args: argparse.Namespace) -> Plan:
-    """What to measure. Contestants alone narrow the tasks that have contestants."""
+    """What to measure. Contestants alone mean the comparisons in which they are."""
     plan = QUICK if args.quick else FULL
     if args.rounds:
         plan = dataclasses.replace(plan, rounds=args.rounds, growth_rounds=args.rounds)
     names = chosen(args.only)
-    sections = [name for name in SECTIONS if name in names] or (TASKS if names else SECTIONS)
     contestants = [name for name in CONTESTANTS if name in names] or CONTESTANTS
+    theirs = [name for name, one in COMPARISONS.items() if set(one.contestants) & set(contestants)]
+    sections = [name for name in SECTIONS if name in names] or (theirs if names else SECTIONS)
     return dataclasses.replace(plan, sections=tuple(sections), contestants=tuple(contestants))
 
 

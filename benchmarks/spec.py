@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+PREFETCH = 100  # messages that a consumer of RabbitMQ holds
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -30,6 +32,7 @@ class Spec:
     arrivals: int = 0
     rate: float = 1.0
     first_order: int = 1
+    rabbit_url: str = ""
 
     @property
     def backlog(self) -> int:

@@ -10,7 +10,8 @@ from typing import Self
 import psutil
 
 from support import schema
-from support.servers import PostgresServer, RedisServer
+from support.amqp import Amqp
+from support.servers import PostgresServer, RabbitServer, RedisServer
 
 SHOP = "shop"
 ORDERS = """
@@ -22,18 +23,27 @@ SELECT 1, 'placed', 100 FROM generate_series(1, {count})
 POSTGRES = {"shared_buffers": "512MB", "max_wal_size": "8GB", "autovacuum": "off"}
 
 
-class Stage:
-    """A Redis and a PostgreSQL of our own on free ports."""
+# All queues that contestants make.
+QUEUES = ("bench", "bench.dead", "bench.DQ", "bench.XQ", "taskiq.dead_letter")
 
-    def __init__(self) -> None:
+
+class Stage:
+    """A Redis and a PostgreSQL of our own on free ports, and a RabbitMQ where one is asked for."""
+
+    def __init__(self, *, rabbit: bool = False) -> None:
         self.redis = RedisServer(appendonly=False)
         self.postgres = PostgresServer(options=POSTGRES)
+        self.rabbit = RabbitServer() if rabbit else None
+        self._amqp: Amqp | None = None
         self._numbers = itertools.count(1)
 
     def __enter__(self) -> Self:
         try:
             self.redis.start()
             self.postgres.start()
+            if self.rabbit is not None:
+                self.rabbit.start()
+                self._amqp = Amqp(self.rabbit.url)
         except BaseException:
             self.close()
             raise
@@ -46,6 +56,10 @@ class Stage:
 
     def close(self) -> None:
         """End the servers and remove their data."""
+        if self._amqp is not None:
+            self._amqp.close()
+        if self.rabbit is not None:
+            self.rabbit.close()
         self.postgres.close()
         self.redis.close()
 
@@ -78,9 +92,20 @@ class Stage:
         """Rows of a table."""
         return int(str(self.sql(f"SELECT count(*) FROM {table}", database)[0][0]))  # noqa: S608
 
+    @property
+    def rabbit_url(self) -> str:
+        """AMQP URL of the RabbitMQ; empty without one."""
+        return self.rabbit.url if self.rabbit is not None else ""
+
+    def empty_rabbit(self) -> None:
+        """Delete the queues of whoever was there before."""
+        if self._amqp is not None:
+            self._amqp.delete(*QUEUES)
+
     def cpu_seconds(self) -> float:
-        """Processor time that both servers have used, ended sessions included."""
-        return sum(_tree_cpu_seconds(server.pid) for server in (self.redis, self.postgres))
+        """Processor time that the servers have used, ended sessions included."""
+        servers = (self.redis, self.postgres, *([self.rabbit] if self.rabbit is not None else []))
+        return sum(_tree_cpu_seconds(server.pid) for server in servers)
 
 
 def _tree_cpu_seconds(pid: int) -> float:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.figures import Figures, Target, figures_of, growth, medians, percentile, ratio
-from benchmarks.plan import BARE, OURS, PEERS, TASKS
+from benchmarks.plan import COMPARISONS, Comparison
+from benchmarks.rabbit import WINDOW, times_single
 
-NO_OP_OF_BARE, NO_OP_OF_PEERS, WRITE_OF_BARE, GROWTH, ENQUEUE = 0.5, 5.0, 0.9, 1.3, 1.15
+GROWTH, ENQUEUE, MEMORY, CONFIRMS = 1.3, 1.15, 1.15, 5.0
 RATE, CPU = "messages_per_second", "cpu_us"
 
 Results = Mapping[str, Any]
@@ -21,13 +22,13 @@ def rounds_of(runs: Mapping[str, Sequence[Results]]) -> Rounds:
     return {name: [figures_of(run) for run in found] for name, found in runs.items() if found}
 
 
-def ratios_of(rounds: Rounds, name: str) -> Figures:
+def ratios_of(rounds: Rounds, name: str, ours: str = "ours") -> Figures:
     """Ours to `name`, in speed and in processor time; empty for ours."""
-    if name == OURS or OURS not in rounds:
+    if name == ours or ours not in rounds:
         return {}
     return {
-        "ours_times_as_fast": ratio(rounds[OURS], rounds[name], RATE),
-        "ours_times_the_cpu": ratio(rounds[OURS], rounds[name], CPU),
+        "ours_times_as_fast": ratio(rounds[ours], rounds[name], RATE),
+        "ours_times_the_cpu": ratio(rounds[ours], rounds[name], CPU),
     }
 
 
@@ -40,11 +41,14 @@ def enqueue_ratios(found: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, 
 
 def targets(results: Results) -> Iterable[Target]:
     """What was aimed at, as far as it was measured."""
-    yield from no_op_targets(rounds_of(results.get("noop", {})))
-    write = rounds_of(results.get("write", {}))
-    if OURS in write and BARE in write:
-        share = ratio(write[OURS], write[BARE], RATE)
-        yield Target("service write, share of the bare loop", share, WRITE_OF_BARE)
+    for section, comparison in COMPARISONS.items():
+        yield from comparison_targets(comparison, rounds_of(results.get(section, {})))
+    if found := results.get("rabbit_confirms"):
+        yield Target("confirms, a window to one by one", times_single(found)[WINDOW], CONFIRMS)
+    if found := results.get("rabbit_memory"):
+        largest = max(found)
+        text = f"peak memory, backlog of {largest:,} to {min(found):,}"
+        yield Target(text, growth(found)[largest], MEMORY, at_least=False)
     for name, value in enqueue_ratios(results.get("enqueue", {})).items():
         yield Target(f"place-order transaction with enqueue, {name}", value, ENQUEUE, at_least=False)
     for name, costs in results.get("growth", {}).items():
@@ -52,23 +56,33 @@ def targets(results: Results) -> Iterable[Target]:
         yield Target(f"growth, {name}, at {largest:,}", growth(costs)[largest], GROWTH, at_least=False)
 
 
-def no_op_targets(noop: Rounds) -> Iterable[Target]:
+def comparison_targets(one: Comparison, rounds: Rounds) -> Iterable[Target]:
     """Against the bare loop, and against the fastest peer: the one that ours beats by least."""
-    if OURS in noop and BARE in noop:
-        yield Target("no-op, share of the bare loop", ratio(noop[OURS], noop[BARE], RATE), NO_OP_OF_BARE)
-    peers = [ratio(noop[OURS], noop[name], RATE) for name in PEERS if name in noop and OURS in noop]
-    if peers:
-        yield Target("no-op, times the fastest peer", min(peers), NO_OP_OF_PEERS)
+    if one.ours not in rounds:
+        return
+    ours = rounds[one.ours]
+    if one.bare in rounds:
+        yield Target(one.aim, ratio(ours, rounds[one.bare], RATE), one.share)
+    peers = [ratio(ours, rounds[name], RATE) for name in one.peers if name in rounds]
+    if peers and one.times is not None:
+        yield Target(f"{one.aim.partition(',')[0]}, times the fastest peer", min(peers), one.times)
 
 
 def summary(results: Results) -> dict[str, Any]:
     """What the tables show, for the JSON file."""
     found: dict[str, Any] = {}
-    for task in (*TASKS, "relay"):
-        rounds = rounds_of(results.get(task, {}))
-        found[task] = {name: {**medians(one), **ratios_of(rounds, name)} for name, one in rounds.items()}
+    for section, ours in (*((name, one.ours) for name, one in COMPARISONS.items()), ("relay", "")):
+        rounds = rounds_of(results.get(section, {}))
+        found[section] = {
+            name: {**medians(one), **ratios_of(rounds, name, ours)} for name, one in rounds.items()
+        }
     found["enqueue"] = enqueue_ratios(results.get("enqueue", {}))
     found["growth"] = {name: growth(costs) for name, costs in results.get("growth", {}).items()}
+    if confirms := results.get("rabbit_confirms"):
+        found["rabbit_confirms"] = times_single(confirms)
+    found["rabbit_memory"] = {
+        size: percentile(mb, 50) for size, mb in results.get("rabbit_memory", {}).items()
+    }
     found["targets"] = [
         {"text": one.text, "value": one.value, "limit": one.limit, "reached": one.reached}
         for one in targets(results)

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 
 from demo.load import Load
+from demo.mail import Mail
 from demo.news import News
 from demo.redis_server import RedisServer
 from demo.replicas import Supervisor
@@ -14,7 +15,7 @@ from demo.screen import BOLD, DIM, GREEN, RED, Screen, bar
 from demo.watch import Watch
 
 DRAW_EVERY, LINE_EVERY = 0.2, 1.0
-FIXED_ROWS = 20  # all but the news
+FIXED_ROWS, MAIL_ROWS = 20, 8  # all but the news
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Board:
     workers: Supervisor
     redis: RedisServer
     news: News
+    mail: Mail | None
     awaited: str = ""
     _told: int = 0
 
@@ -39,7 +41,7 @@ class Board:
     def show(self, *, last: bool = False) -> None:
         """Show how things stand; the `last` time with all the news."""
         if self.screen.live:
-            rows = shutil.get_terminal_size().lines - FIXED_ROWS
+            rows = shutil.get_terminal_size().lines - FIXED_ROWS - (MAIL_ROWS if self.mail else 0)
             events = self.news.events if last else self.news.events[-max(3, rows) :]
             self.screen.draw([*self._table(), *(f"  {event}" for event in events)], last=last)
             return
@@ -52,8 +54,30 @@ class Board:
         return (
             f"  {self.news.clock:5.1f} s  accepted {len(load.accepted)}/{load.orders}, "
             f"outbox {figures.outbox}, {redis}, done {figures.done}, dead {figures.dead}, "
-            f"ready {self.workers.ready}/{len(self.workers.replicas)}"
+            f"ready {self.workers.ready}/{len(self.workers.replicas)}{self._mail_line()}"
         )
+
+    def _mail_line(self) -> str:
+        if self.mail is None:
+            return ""
+        figures, load = self.mail.watch.figures, self.mail.load
+        queue = "rabbitmq away" if figures.queue is None else f"queue {figures.queue}"
+        return (
+            f" | mail: accepted {len(load.accepted)}/{load.orders}, outbox {figures.outbox}, {queue}, "
+            f"sent {figures.done}"
+        )
+
+    def _mail_rows(self) -> list[tuple[str, str, str]]:
+        if self.mail is None:
+            return []
+        figures, load = self.mail.watch.figures, self.mail.load
+        remark = "RabbitMQ is away, the API goes on" if figures.queue is None else ""
+        return [
+            ("orders to confirm", f"{len(load.accepted)}", f"of {load.orders}, in the second shop"),
+            ("waiting in outbox", f"{figures.outbox}", remark),
+            ("waiting in queue", "?" if figures.queue is None else f"{figures.queue}", ""),
+            ("e-mails sent", f"{figures.done}", ""),
+        ]
 
     def _table(self) -> list[str]:
         figures, load, screen = self.watch.figures, self.load, self.screen
@@ -70,14 +94,18 @@ class Board:
             ("being processed", "?" if away else f"{figures.in_hand + figures.retrying}", ""),
             ("done", f"{figures.done}", ""),
             ("dead letters", f"{figures.dead}", ""),
+            *self._mail_rows(),
         ]
-        progress = bar(figures.done / load.orders)
+        done, orders = figures.done, load.orders
+        if self.mail is not None:
+            done, orders = done + self.mail.watch.figures.done, orders + self.mail.load.orders
+        progress = bar(done / orders)
         lines = [
             f"  {progress}  {self.news.clock:.0f} s  {screen.paint(self.awaited, DIM)}",
             "",
             *(f"  {name:<20}{screen.paint(f'{value:>5}', BOLD)}  {remark}" for name, value, remark in rows),
             "",
-            screen.paint(f"  {'process':<18}{'pid':>8}  ready", DIM),
+            screen.paint(f"  {'process':<22}{'pid':>8}  ready", DIM),
         ]
         return [*lines, *self._processes(), ""]
 
@@ -85,10 +113,15 @@ class Board:
         rows = [(r.name, r.process, r.ready, r.remark) for r in self.workers.replicas]
         up = self.watch.figures.redis_up
         rows.append(("redis", self.redis.process, up, "" if up else "does not answer"))
+        if self.mail is not None:
+            rows += [(r.name, r.process, r.ready, r.remark) for r in self.mail.workers.replicas]
+            process, answers = self.mail.rabbit.process, self.mail.watch.figures.queue is not None
+            if process is not None:
+                rows.append(("rabbitmq", process, answers, "" if answers else "does not answer"))
         lines = []
         for name, process, ready, remark in rows:
             running = process.code is None
             answer = self.screen.paint("yes", GREEN) if ready and running else self.screen.paint("no", RED)
             pid = process.pid if running else "-"
-            lines.append(f"  {name:<18}{pid:>8}  {answer}  {remark if running else 'killed'}")
+            lines.append(f"  {name:<22}{pid:>8}  {answer}  {remark if running else 'killed'}")
         return lines

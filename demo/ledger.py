@@ -5,24 +5,46 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Self
 
 MEANINGS = {
-    "attempted": "orders to place and pay over HTTP",
-    "accepted": "of the attempted: payments that the API confirmed (202)",
-    "executed": "of the accepted: orders marked as paid in PostgreSQL",
-    "lost": "accepted, and never marked as paid",
-    "duplicated": "marked as paid once too often",
+    "attempted": "orders to pay, or to confirm by e-mail, sent over HTTP",
+    "accepted": "of the attempted: those that the API has confirmed",
+    "executed": "of the accepted: marked as paid in PostgreSQL, or their e-mail sent",
+    "lost": "accepted, and never executed",
+    "duplicated": "marked as paid, or sent an e-mail, once too often",
     "recovered": "held by a killed worker or lost with Redis, then executed",
     "seconds": "from the first line above to this one",
 }
 
 
 @dataclass(frozen=True)
+class Part:
+    """What one shop has to account for.
+
+    `accepted` are ids of orders. `effects` has one pair for each time that an order was executed: the order
+    and the time. `second_chances` says when the message of an order was lost, or in the hands of a worker
+    that was killed; an order that was executed before that moment had no need to recover.
+    """
+
+    attempted: int
+    accepted: Collection[int]
+    effects: Collection[tuple[int, float]]
+    second_chances: Mapping[int, float]
+
+    def recovered(self) -> int:
+        """Orders that were executed for the first time after they needed a second chance."""
+        first: dict[int, float] = {}
+        for order, at in self.effects:
+            first[order] = min(at, first.get(order, at))
+        return sum(at >= self.second_chances.get(order, math.inf) for order, at in first.items())
+
+
+@dataclass(frozen=True)
 class Ledger:
-    """The figures. `duplicated` counts events of kind 'paid' beyond an order's first, the others orders."""
+    """The figures. `duplicated` counts effects beyond an order's first, the others orders."""
 
     attempted: int
     accepted: int
@@ -33,36 +55,18 @@ class Ledger:
     seconds: float
 
     @classmethod
-    def of(
-        cls,
-        *,
-        attempted: int,
-        accepted: Iterable[int],
-        paid: Iterable[tuple[int, float]],
-        second_chances: Mapping[int, float],
-        seconds: float,
-    ) -> Self:
-        """Draw up the account.
-
-        `accepted` are ids of orders. `paid` has one pair for each event of kind 'paid': the order and the
-        time. `second_chances` says when the message of an order was lost, or in the hands of a worker that
-        was killed; an order that was paid before that moment had no need to recover.
-        """
-        events = list(paid)
-        times = Counter(order for order, _ in events)
-        first: dict[int, float] = {}
-        for order, at in events:
-            first[order] = min(at, first.get(order, at))
-        promised = set(accepted)
-        return cls(
-            attempted=attempted,
-            accepted=len(promised),
-            executed=len(promised & times.keys()),
-            lost=len(promised - times.keys()),
-            duplicated=times.total() - len(times),
-            recovered=sum(at >= second_chances.get(order, math.inf) for order, at in first.items()),
-            seconds=round(seconds, 1),
-        )
+    def of(cls, *parts: Part, seconds: float) -> Self:
+        """Draw up the account of all parts together; ids are those of a part."""
+        counts = Counter[str]()
+        for part in parts:
+            promised, times = set(part.accepted), Counter(order for order, _ in part.effects)
+            counts["attempted"] += part.attempted
+            counts["accepted"] += len(promised)
+            counts["executed"] += len(promised & times.keys())
+            counts["lost"] += len(promised - times.keys())
+            counts["duplicated"] += times.total() - len(times)
+            counts["recovered"] += part.recovered()
+        return cls(**counts, seconds=round(seconds, 1))
 
     @property
     def clean(self) -> bool:

@@ -33,18 +33,20 @@ class Load:
     accepted: list[int] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     retries: int = 0
+    shortest: float = SHORTEST
+    _customer: int = 0
 
     @property
     def pace(self) -> float:
         """Orders per second, at most."""
-        return min(ORDERS_PER_SECOND, self.orders / SHORTEST)
+        return min(ORDERS_PER_SECOND, self.orders / self.shortest)
 
     async def run(self) -> None:
         """Send all orders; returns when each was accepted or given up."""
         draw = random.Random(self.seed)
         limits = httpx2.Limits(max_connections=2 * CONCURRENCY)
         async with httpx2.AsyncClient(trust_env=False, timeout=10, limits=limits) as client:
-            customer = await self._customer(client)
+            await self._open(client)
             slots = asyncio.Semaphore(CONCURRENCY)
             begin = asyncio.get_running_loop().time()
             async with asyncio.TaskGroup() as tasks:
@@ -52,7 +54,7 @@ class Load:
                     await asyncio.sleep(begin + number / self.pace - asyncio.get_running_loop().time())
                     await slots.acquire()
                     items = [self._item(draw) for _ in range(draw.randint(1, 3))]
-                    task = tasks.create_task(self._buy(client, customer, number, items))
+                    task = tasks.create_task(self._buy(client, number, items))
                     task.add_done_callback(lambda _: slots.release())
 
     async def reached(self, fraction: float) -> None:
@@ -67,31 +69,37 @@ class Load:
             "unit_price_cents": draw.randint(500, 5000),
         }
 
-    async def _customer(self, client: httpx2.AsyncClient) -> int:
+    async def _open(self, client: httpx2.AsyncClient) -> None:
+        """Register the customer."""
         body = {"email": "ada@example.org", "name": "Ada"}
         try:
-            return int((await self._post(client, f"{self.shop.api_url}/customers", body))["id"])
+            self._customer = int((await self.post(client, f"{self.shop.api_url}/customers", body))["id"])
         except NotAcceptedError as error:
             raise DemoError(f"the API takes no customer: {error}") from error
 
-    async def _buy(
-        self, client: httpx2.AsyncClient, customer: int, number: int, items: list[dict[str, object]]
-    ) -> None:
-        """Place an order, pay at the provider, and let the provider notify the shop."""
+    async def _buy(self, client: httpx2.AsyncClient, number: int, items: list[dict[str, object]]) -> None:
         self.attempted += 1
-        api, world = self.shop.api_url, self.shop.world_url
         try:
-            order = await self._post(client, f"{api}/orders", {"customer_id": customer, "items": items})
-            charge = {"order_id": order["id"], "amount_cents": order["total_cents"]}
-            payment = await self._post(client, f"{world}/payments/captures", charge, key=f"order-{number}")
-            notice = {"payment_reference": payment["reference"]}
-            await self._post(client, f"{api}/orders/{order['id']}/payments", notice)
+            accepted = await self.buy(client, number, items)
         except NotAcceptedError as error:
             self.refusals.append(str(error))
         else:
-            self.accepted.append(order["id"])
+            self.accepted.append(accepted)
 
-    async def _post(
+    async def buy(self, client: httpx2.AsyncClient, number: int, items: list[dict[str, object]]) -> int:
+        """Place an order, pay at the provider, and let the provider notify the shop; the order's id.
+
+        Raises NotAcceptedError.
+        """
+        api, world = self.shop.api_url, self.shop.world_url
+        order = await self.post(client, f"{api}/orders", {"customer_id": self._customer, "items": items})
+        charge = {"order_id": order["id"], "amount_cents": order["total_cents"]}
+        payment = await self.post(client, f"{world}/payments/captures", charge, key=f"order-{number}")
+        notice = {"payment_reference": payment["reference"]}
+        await self.post(client, f"{api}/orders/{order['id']}/payments", notice)
+        return int(order["id"])
+
+    async def post(
         self, client: httpx2.AsyncClient, url: str, body: dict[str, Any], key: str | None = None
     ) -> dict[str, Any]:
         """The answer to a POST, repeated while the server is at fault. Raises NotAcceptedError."""

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# What workers log when they mend something (templates: stream_consumer.py and outbox_relay.py).
+# What workers log when they mend something (templates: stream_consumer.py and relay.py).
 TOOK_OVER = re.compile(r"took over (\d+) messages")
 SENT_AGAIN = re.compile(r"the broker lost (.+): (\d+) messages are sent again")
 

@@ -11,11 +11,13 @@ from demo import serve
 from demo.board import Board
 from demo.errors import DemoError
 from demo.faults import Faults
-from demo.ledger import Ledger
+from demo.ledger import Ledger, Part
 from demo.load import Load
+from demo.mail import Mail
 from demo.news import News
 from demo.postgres import Postgres
 from demo.prepare import Preparation
+from demo.rabbit import Rabbit
 from demo.redis_server import RedisServer
 from demo.screen import BOLD, GREEN, RED, Screen
 from demo.shop import Shop
@@ -24,6 +26,7 @@ from demo.watch import Watch
 
 PATIENCE = 15.0  # seconds without any progress
 NOTICE_LOSS = 10.0
+MAIL_SHARE = 6  # one order in six goes over RabbitMQ, where there is one
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Play:
         self.shop = Shop(stage)
         self.postgres = Postgres(stage)
         self.redis = RedisServer(stage)
+        self.mail = Mail(stage, self.news, self.postgres, self.shop) if Rabbit.found() else None
 
     async def run(self) -> int:
         """Play; 0 when nothing was lost or duplicated, else 1. Raises DemoError."""
@@ -55,13 +59,19 @@ class Play:
             f"Everything is in {self.stage.folder}, which {kept}.",
             "",
         )
-        preparation = Preparation(self.stage, self.screen, self.shop, self.postgres, self.redis)
+        preparation = Preparation(self.stage, self.screen, self.shop, self.postgres, self.redis, self.mail)
         self.workers = await preparation.run(self.news)
+        if self.mail is not None and self.mail.absent:
+            self.mail = None
         self.watch = Watch(await self.postgres.connect(), self.redis.url)
         async with AsyncExitStack() as ending, asyncio.TaskGroup() as background:
             ending.push_async_callback(self.watch.close)
             ending.push_async_callback(self.workers.close)
-            tasks = [background.create_task(loop) for loop in (self.workers.run(), self.watch.run())]
+            loops = [self.workers.run(), self.watch.run()]
+            if self.mail is not None:
+                ending.push_async_callback(self.mail.close)
+                loops.append(self.mail.look_after())
+            tasks = [background.create_task(loop) for loop in loops]
             ledger = await self._orders()
             self._report(ledger)
             if self.options.serve:
@@ -72,31 +82,44 @@ class Play:
 
     async def _orders(self) -> Ledger:
         """Orders and faults, until nothing is under way any more."""
-        load = Load(self.shop, self.options.orders, self.options.seed)
+        mails = self.options.orders // MAIL_SHARE if self.mail is not None else 0
+        load = Load(self.shop, self.options.orders - mails, self.options.seed)
         faults = Faults(load, self.redis, self.workers, self.watch, self.news, self.options.seed)
-        board = Board(self.screen, load, self.watch, self.workers, self.redis, self.news)
+        if self.mail is not None:
+            self.mail.open(mails, self.options.seed)
+        board = Board(self.screen, load, self.watch, self.workers, self.redis, self.news, self.mail)
         self.news.begin()
         self._announce(load)
         async with asyncio.TaskGroup() as tasks:
             drawing = tasks.create_task(board.run())
             troubles = tasks.create_task(faults.run())
+            mail = tasks.create_task(self.mail.play()) if self.mail is not None else None
             board.awaited = "orders come in, and faults"
             await load.run()
             board.awaited = "waiting for the last fault"
             await troubles
             board.awaited = "waiting for the last messages"
             await self._quiet(load)
+            if mail is not None:
+                board.awaited = "waiting for the last e-mails"
+                await mail
             drawing.cancel()
         board.awaited = "all is done"
         board.show(last=True)
-        if load.refusals:
-            self.screen.say("", f"  {len(load.refusals)} not accepted, such as {load.refusals[0]}")
+        loads = [load] if self.mail is None else [load, self.mail.load]
+        refusals = [refusal for each in loads for refusal in each.refusals]
+        if refusals:
+            self.screen.say("", f"  {len(refusals)} not accepted, such as {refusals[0]}")
         return await self._account(load)
 
     def _announce(self, load: Load) -> None:
-        title = self.screen.paint("6  orders         ", BOLD)
-        pace = f"{load.orders} over HTTP, at most {load.pace:.0f} a second"
-        self.screen.say(f"{title}{pace}, while workers and Redis die", "")
+        title = self.screen.paint("7  orders         ", BOLD)
+        orders = f"{load.orders} over HTTP, at most {load.pace:.0f} a second"
+        victims = "workers and Redis"
+        if self.mail is not None:
+            orders += f", {self.mail.load.orders} in the second shop"
+            victims = "workers, Redis, RabbitMQ"
+        self.screen.say(f"{title}{orders}, while {victims} die", "")
 
     async def _quiet(self, load: Load) -> None:
         """Wait until all is done, or nothing has moved for a while: then something is lost."""
@@ -117,13 +140,10 @@ class Play:
     async def _account(self, load: Load) -> Ledger:
         if not load.accepted:
             raise DemoError(f"no order was accepted: {(load.refusals or ['no attempt ended'])[0]}")
-        return Ledger.of(
-            attempted=load.attempted,
-            accepted=load.accepted,
-            paid=await self.watch.paid(),
-            second_chances=self.watch.second_chances,
-            seconds=time.monotonic() - self.began,
-        )
+        parts = [Part(load.attempted, load.accepted, await self.watch.paid(), self.watch.second_chances)]
+        if self.mail is not None:
+            parts.append(await self.mail.account())
+        return Ledger.of(*parts, seconds=time.monotonic() - self.began)
 
     def _report(self, ledger: Ledger) -> None:
         paint = self.screen.paint
@@ -137,6 +157,9 @@ class Play:
         self.screen.say("", paint("The ledger: ", BOLD) + verdict, *ledger.lines(), "")
         if self.options.serve:
             self.screen.say(
-                *serve.overview(self.shop, self.postgres, self.redis, self.workers, self.stage), ""
+                *serve.overview(
+                    self.shop, self.postgres, self.redis, self.workers, self.stage, mail=self.mail
+                ),
+                "",
             )
         self.screen.say(ledger.json())

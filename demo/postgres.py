@@ -7,6 +7,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from demo.errors import DemoError
 from demo.process import until
 from demo.stage import Stage
 
-DATABASE = "shop"
+DATABASE, MAIL_DATABASE = "shop", "mail_shop"
 START_SECONDS = 30.0
 
 
@@ -31,10 +32,9 @@ class Postgres:
         self._programs = self._reachable(postgres_programs())
         self.version = ""
 
-    @property
-    def url(self) -> str:
-        """The address for the shop's settings."""
-        return f"postgresql+asyncpg://postgres@/{DATABASE}?host={self.folder}"
+    def url(self, database: str = DATABASE) -> str:
+        """The address of a database for a shop's settings."""
+        return f"postgresql+asyncpg://postgres@/{database}?host={self.folder}"
 
     async def connect(self, database: str = DATABASE) -> asyncpg.Connection:
         """A connection of the demo's own, whatever PGPORT and the like say."""
@@ -43,7 +43,7 @@ class Postgres:
         )
 
     async def start(self) -> None:
-        """Make a cluster, start the server and make the shop's database."""
+        """Make a cluster, start the server and make the databases of the shops."""
         data = self.folder / "data"
         options = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
         command = (self._programs / "initdb", "-D", data, *options)
@@ -54,9 +54,16 @@ class Postgres:
         server: list[str | Path] = [self._programs / "postgres", "-D", data]
         for name, value in settings.items():
             server += ["-c", f"{name}={value}"]
-        process = self._stage.start("postgres", server, cwd=self.folder, account=self._account, server=True)
+        process = self._stage.start(
+            "postgres",
+            server,
+            cwd=self.folder,
+            account=self._account,
+            server=True,
+            stop_signal=signal.SIGINT,  # which ends open sessions
+        )
         await until(self._answers, START_SECONDS, "PostgreSQL answers", process)
-        await self._create_database()
+        await self._create_databases()
 
     async def _answers(self) -> bool:
         try:
@@ -66,9 +73,10 @@ class Postgres:
         await connection.close()
         return True
 
-    async def _create_database(self) -> None:
+    async def _create_databases(self) -> None:
         connection = await self.connect("postgres")
-        await connection.execute(f"CREATE DATABASE {DATABASE}")
+        for name in (DATABASE, MAIL_DATABASE):
+            await connection.execute(f"CREATE DATABASE {name}")
         self.version = str(await connection.fetchval("SHOW server_version"))
         await connection.close()
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from demo.mail import Mail
+from demo.mail_shop import MAIL_SECONDS
 from demo.news import News
 from demo.postgres import Postgres
+from demo.rabbit import ABSENT
+from demo.rabbit import CONSUMER as CONSUMER_OF_MAIL
 from demo.redis_server import RedisServer
 from demo.replicas import CONSUMER, RELAY, REPLICAS, Supervisor
 from demo.screen import BOLD, Screen
@@ -17,7 +21,7 @@ from demo.stage import Stage
 
 T = TypeVar("T")
 
-STEPS = 6
+STEPS = 7
 
 
 @dataclass
@@ -29,26 +33,49 @@ class Preparation:
     shop: Shop
     postgres: Postgres
     redis: RedisServer
+    mail: Mail | None
     step: int = 0
+    database: asyncio.Event = field(default_factory=asyncio.Event)
+    world: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, news: News) -> Supervisor:
         """Take all steps; the workers, ready. Raises DemoError."""
         servers = asyncio.ensure_future(self._start_servers())
+        mail = asyncio.ensure_future(self._prepare_mail())
         try:
             self.shop.copy()
             self._done("shop", f"a fresh copy in {self.shop.folder}")
             await self._add_workers()
             await self._wait("PostgreSQL and Redis start", servers)
+            await self._migrate()
+            await self._wait("the API starts", self.shop.start())
+            self.world.set()
+            self._done("API", f"{self.shop.api_url}/docs; a stub takes the payments")
+            workers = await self._start_workers(news)
+            self._done("RabbitMQ", *await self._wait("RabbitMQ and its workers start", mail))
         finally:
             servers.cancel()
-        await self._migrate()
-        await self._wait("the API starts", self.shop.start())
-        self._done("API", f"{self.shop.api_url}/docs; a stub takes the payments")
-        return await self._start_workers(news)
+            mail.cancel()
+        return workers
 
     async def _start_servers(self) -> None:
         await self.postgres.start()
+        self.database.set()
         await self.redis.start()
+
+    async def _prepare_mail(self) -> list[str]:
+        """Prepare the part with RabbitMQ; what is to be said of it."""
+        if self.mail is None:
+            return [ABSENT]
+        await self.mail.prepare(self.database, self.world)
+        if self.mail.absent:
+            return [self.mail.absent]
+        rabbit = self.mail.rabbit
+        whose = "started here" if rabbit.node is not None else "that of RABBITMQ_URL"
+        return [
+            f"{rabbit.version}, {whose}; a second shop with {REPLICAS} {CONSUMER_OF_MAIL}, 1 {RELAY}",
+            f"demo only: sending an e-mail takes {MAIL_SECONDS:g} s",
+        ]
 
     async def _add_workers(self) -> None:
         consumer = self.shop.add_worker("redis-consumer", CONSUMER, "--calls", SERVICE)
@@ -66,7 +93,7 @@ class Preparation:
         self._done("servers", f"{servers}; {migrations} migrations")
 
     async def _start_workers(self, news: News) -> Supervisor:
-        workers = Supervisor(self.stage, self.shop.folder, news)
+        workers = Supervisor(self.stage, self.shop.folder, news, {CONSUMER: REPLICAS, RELAY: REPLICAS})
         await self._wait("the workers start", workers.until_ready())
         quick = " ".join(f"{name}={value}" for name, value in QUICK.items())
         self._done(

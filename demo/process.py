@@ -22,19 +22,24 @@ PATIENCE = 5.0
 class Process:
     """A process with a process group and a log of its own."""
 
-    def __init__(self, name: str, popen: subprocess.Popen[bytes], log: Path, *, server: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        popen: subprocess.Popen[bytes],
+        log: Path,
+        *,
+        server: bool,
+        stop_signal: signal.Signals = signal.SIGTERM,
+    ) -> None:
         self.name, self.log, self.server = name, log, server
+        self.stop_signal = stop_signal
+        """What asks it to end."""
         self._popen = popen
 
     @property
     def pid(self) -> int:
         """Its process id, which is also that of its group."""
         return self._popen.pid
-
-    @property
-    def stop_signal(self) -> signal.Signals:
-        """What asks it to end."""
-        return signal.SIGINT if self.server else signal.SIGTERM
 
     @property
     def code(self) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx2
@@ -25,8 +26,8 @@ MOST_RESTARTS = 10
 class Replica:
     """One worker: `python -m app.workers.run WORKER`, whichever process it is at the moment."""
 
-    def __init__(self, stage: Stage, project: Path, worker: str, number: int) -> None:
-        self.worker, self.name = worker, f"{worker}/{number}"
+    def __init__(self, stage: Stage, project: Path, worker: str, name: str) -> None:
+        self.worker, self.name = worker, name
         self.ready, self.remark = False, "starting"
         self._stage, self._project = stage, project
         self._port = free_port()
@@ -74,13 +75,16 @@ class Replica:
 class Supervisor:
     """Keeps the replicas running, probes them and reads their logs."""
 
-    def __init__(self, stage: Stage, project: Path, news: News) -> None:
+    def __init__(
+        self, stage: Stage, project: Path, news: News, workers: Mapping[str, int], prefix: str = ""
+    ) -> None:
+        """`workers` says how many replicas each has, `prefix` comes before their names."""
         self._news = news
         self._client = httpx2.AsyncClient(trust_env=False, timeout=1)
         self.replicas = [
-            Replica(stage, project, worker, number)
-            for worker in (CONSUMER, RELAY)
-            for number in range(1, REPLICAS + 1)
+            Replica(stage, project, worker, f"{prefix}{worker}/{number}")
+            for worker, replicas in workers.items()
+            for number in range(1, replicas + 1)
         ]
         self._dead_since: dict[str, float] = {}
 

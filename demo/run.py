@@ -1,12 +1,14 @@
 """Workers in a fresh copy of the sample shop, with real orders and real faults, and the account of it.
 
-    python -m demo.run                  about half a minute; needs no root, no Docker, no services
+    python -m demo.run                  less than a minute; needs no root, no Docker, no services
     python -m demo.run --orders 2000    more orders
     python -m demo.run --serve          everything goes on afterwards, for a look around
 
-PostgreSQL and Redis come out of wheels and run in a temporary folder. The last line of stdout is the ledger
-as JSON. Exit codes: 0 nothing was lost or done twice, 1 something was, 2 wrong command line, 3 the demo could
-not run (stderr says why), 130 stopped before the end.
+PostgreSQL and Redis come out of wheels and run in a temporary folder. A part with RabbitMQ joins in when
+RABBITMQ_URL is set (that one is not killed, and left clean) or a rabbitmq-server is installed.
+
+The last line of stdout is the ledger as JSON. Exit codes: 0 nothing was lost or done twice, 1 something was,
+2 wrong command line, 3 the demo could not run (stderr says why), 130 stopped before the end.
 """
 
 from __future__ import annotations

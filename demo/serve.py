@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 
+from demo.mail import Mail
 from demo.news import News
 from demo.postgres import DATABASE, Postgres
 from demo.redis_server import RedisServer
@@ -15,13 +16,22 @@ from demo.stage import Stage
 
 
 def overview(
-    shop: Shop, postgres: Postgres, redis: RedisServer, workers: Supervisor, stage: Stage
+    shop: Shop,
+    postgres: Postgres,
+    redis: RedisServer,
+    workers: Supervisor,
+    stage: Stage,
+    *,
+    mail: Mail | None,
 ) -> list[str]:
     """Where everything is, and how to stop it."""
+    second = [("second API", f"{mail.shop.api_url}/docs"), ("rabbitmq", mail.rabbit.url)] if mail else []
+    replicas = [*workers.replicas, *(mail.workers.replicas if mail else [])]
     rows = [
         ("API", f"{shop.api_url}/docs"),
         ("world", f"{shop.world_url}/calls"),
-        *((r.name, f"{r.health_url}  pid {r.process.pid}") for r in workers.replicas),
+        *second,
+        *((r.name, f"{r.health_url}  pid {r.process.pid}") for r in replicas),
         ("redis", f"{redis.url}  pid {redis.process.pid}"),
         ("postgres", f"psql -h {postgres.folder} -U postgres {DATABASE}"),
         ("shop", str(shop.folder)),
@@ -29,7 +39,7 @@ def overview(
     ]
     return [
         "Everything goes on; a worker that you kill is started again.",
-        *(f"  {name:<16}{place}" for name, place in rows),
+        *(f"  {name:<20}{place}" for name, place in rows),
         f"To stop: Ctrl-C here, or kill {os.getpid()}",
     ]
 

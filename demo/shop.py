@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import sys
@@ -32,18 +33,19 @@ SLOWLY = f"""
     FOR EACH ROW WHEN (NEW.kind = 'paid') EXECUTE FUNCTION take_a_while();
 """
 WIRING = """
-from app.api import payment_notices
+from app.api import {module}
 
-app.include_router(payment_notices.router)
+app.include_router({module}.router)
 """
 
 
 class Shop:
     """The copy, its API and the stand-in for the world outside (which takes the payments)."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, name: str = "shop") -> None:
         self._stage = stage
-        self.folder = stage.folder / "shop"
+        self.name = name
+        self.folder = stage.folder / name
         self.api_url = f"http://127.0.0.1:{free_port()}"
         self.world_url = f"http://127.0.0.1:{free_port()}"
 
@@ -60,22 +62,29 @@ class Shop:
         script = ROOT / "scripts" / "add_worker.py"
         command: list[str | Path] = [sys.executable, script, *arguments, "--project", self.folder]
         command += ["--format", "json"]
-        report: dict[str, Any] = json.loads(await self._stage.run(f"add-{arguments[0]}", command))
+        text = await self._stage.run(f"{self.name}-add-{arguments[0]}", command)
+        report: dict[str, Any] = json.loads(text)
         return report
 
     def wire(self, postgres: Postgres, redis: RedisServer) -> None:
         """Write what add_worker.py leaves to the developer: a route that enqueues, and the settings."""
-        shutil.copy(NOTICES, self.folder / "app" / "api" / "payment_notices.py")
+        self.route("payment_notices", NOTICES.read_text())
+        self.set({"DATABASE_URL": postgres.url(), "REDIS_URL": redis.url, **QUICK})
+
+    def route(self, module: str, text: str) -> None:
+        """Add a module with routes to the API."""
+        (self.folder / "app" / "api" / f"{module}.py").write_text(text)
         with (self.folder / "app" / "main.py").open("a") as main:
-            main.write(WIRING)
+            main.write(WIRING.format(module=module))
+
+    def set(self, more: dict[str, str]) -> None:
+        """Write the settings."""
         settings = {
-            "DATABASE_URL": postgres.url,
             "DB_POOL_SIZE": "12",
-            "REDIS_URL": redis.url,
             "OUTBOX_SOURCE": SOURCE,
             **{f"{name}_URL": f"{self.world_url}/{name.lower()}" for name in ("MAIL", "LLM")},
             "PAYMENT_URL": f"{self.world_url}/payments",
-            **QUICK,
+            **more,
         }
         lines = [f"{name}={value}\n" for name, value in settings.items()]
         (self.folder / ".env").write_text("".join(lines))
@@ -83,7 +92,7 @@ class Shop:
     async def migrate(self) -> int:
         """Run the migrations; how many there are."""
         command = (sys.executable, "-m", "alembic", "upgrade", "head")
-        await self._stage.run("migrations", command, cwd=self.folder)
+        await self._stage.run(f"{self.name}-migrations", command, cwd=self.folder)
         return len(list((self.folder / "migrations" / "versions").glob("*.py")))
 
     async def slow_down(self, database: asyncpg.Connection) -> None:
@@ -93,10 +102,13 @@ class Shop:
     async def start(self) -> None:
         """Start the world outside and the API, and wait until both answer."""
         world = self._serve("world", "world.stub:app", self.world_url, ROOT / "examples")
-        api = self._serve("api", "app.main:app", self.api_url, self.folder)
-        async with httpx2.AsyncClient(trust_env=False, timeout=2) as client:
-            for process, url in ((world, self.world_url), (api, self.api_url)):
-                await until(lambda url=url: healthy(client, url), START_SECONDS, f"{url} answers", process)  # type: ignore[misc]
+        await asyncio.gather(self.start_api(), answering(world, self.world_url))
+
+    async def start_api(self) -> None:
+        """Start the API and wait until it answers."""
+        await answering(
+            self._serve(f"{self.name}-api", "app.main:app", self.api_url, self.folder), self.api_url
+        )
 
     def _serve(self, name: str, app: str, url: str, cwd: Path) -> Process:
         port = url.rpartition(":")[2]
@@ -104,6 +116,12 @@ class Shop:
         command = (sys.executable, "-m", "uvicorn", app, *options)
         # Nothing is written next to the sources that the demo runs from.
         return self._stage.start(name, command, cwd=cwd, env={"PYTHONDONTWRITEBYTECODE": "1"})
+
+
+async def answering(process: Process, url: str) -> None:
+    """Wait until what is served at `url` answers. Raises DemoError."""
+    async with httpx2.AsyncClient(trust_env=False, timeout=2) as client:
+        await until(lambda: healthy(client, url), START_SECONDS, f"{url} answers", process)
 
 
 async def healthy(client: httpx2.AsyncClient, url: str) -> bool:

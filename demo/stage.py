@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,10 @@ from demo.guard import Guard
 from demo.process import Process, end, primary_group
 
 # What the person's shell says about other databases and workers is none of the demo's business.
-FOREIGN = ("PG", "WORKER_", "OUTBOX_", "DATABASE_", "DB_", "REDIS_", "MAIL_", "PAYMENT_", "LLM_", "PYTHON")
+FOREIGN = (
+    *("PG", "WORKER_", "OUTBOX_", "DATABASE_", "DB_", "REDIS_", "RABBITMQ_", "ERL_"),
+    *("MAIL_", "PAYMENT_", "LLM_", "PYTHON"),
+)
 LONGEST_BASE = 60  # the path of a socket may have about a hundred characters
 
 
@@ -45,10 +49,11 @@ class Stage:
         env: Mapping[str, str] | None = None,
         account: str | None = None,
         server: bool = False,
+        stop_signal: signal.Signals = signal.SIGTERM,
         output: Path | None = None,
     ) -> Process:
         """Start a process; `output` takes its standard output out of the log. A `server` ends after all
-        others, by SIGINT, which makes PostgreSQL end open sessions. Raises DemoError.
+        others. Raises DemoError.
         """
         log = self.logs / f"{name.replace('/', '-')}.log"
         try:
@@ -67,7 +72,7 @@ class Stage:
                 )
         except OSError as error:
             raise DemoError(f"{name} could not be started: {error}") from error
-        process = Process(name, popen, log, server=server)
+        process = Process(name, popen, log, server=server, stop_signal=stop_signal)
         self._guard.tell("run", popen.pid, int(process.stop_signal))
         self._processes.append(process)
         return process

@@ -2,8 +2,8 @@
 """Adds background workers, with their tests, to a FastAPI project.
 
   add_worker.py redis-consumer order_paid --calls app.services.orders:OrderService.mark_paid --project PATH
-  add_worker.py redis-consumer order_paid --calls ... --project PATH --type shop.order.paid.v1 --dry-run
-  add_worker.py outbox-relay --project PATH --with publisher
+  add_worker.py rabbitmq-consumer order_paid --calls ... --project PATH --type shop.order.paid.v1 --dry-run
+  add_worker.py outbox-relay --project PATH --broker rabbitmq --with publisher
   add_worker.py list --format json
   add_worker.py diff --project PATH
 
@@ -33,9 +33,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # python -P and -I lea
 
 from workerkit import report
 from workerkit.add import Options, plan_addition
+from workerkit.brokers import EXTRAS
 from workerkit.compare import compare
 from workerkit.errors import EXIT_DIFFERENT, EXIT_OK, AddWorkerError
-from workerkit.kinds import EXTRAS, KINDS, Kind
+from workerkit.kinds import KINDS, Kind
+from workerkit.presence import chosen
 from workerkit.project import open_project
 from workerkit.write import write_all
 
@@ -60,6 +62,7 @@ def add(args: argparse.Namespace) -> int:
     name = args.name if kind.named else kind.worker.rpartition(".")[2]
     options = Options(
         kind=kind,
+        broker=chosen(project, kind, getattr(args, "broker", None)),
         name=name,
         calls=getattr(args, "calls", ""),
         type=getattr(args, "type", ""),
@@ -107,6 +110,12 @@ def parser() -> argparse.ArgumentParser:
                 "--calls", required=True, metavar="CALLS", help="app.services.orders:OrderService.mark_paid"
             )
             command.add_argument("--type", default="", help="type of the messages; default: PROJECT.NAME.v1")
+        if len(kind.brokers) > 1:
+            command.add_argument(
+                "--broker",
+                choices=[broker.name for broker in kind.brokers],
+                help="what carries the messages; default: what the workers use that are there, or redis",
+            )
         add_options(command)
         command.add_argument("--head", help="the migration to build on, where there are several heads")
         command.add_argument(
@@ -115,7 +124,9 @@ def parser() -> argparse.ArgumentParser:
             action="append",
             default=[],
             choices=EXTRAS,
-            help="also copy: publisher (send to a stream without a transaction)",
+            help="also copy: publisher (send without a transaction), batch (one transaction for several "
+            "messages), in-order (one message after the other); RabbitMQ: priority (a queue for "
+            "what is urgent), rpc (request and reply)",
         )
         command.add_argument("--force", action="store_true", help="replace files that differ")
         command.add_argument("--dry-run", action="store_true", help="only show what would be written")

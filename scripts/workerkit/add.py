@@ -7,17 +7,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from workerkit import advice, landing
+from workerkit.brokers import Broker
 from workerkit.consumer import consumer
 from workerkit.errors import TargetExistsError, UsageError
-from workerkit.kinds import EXTRAS, RUNNER, Kind
+from workerkit.kinds import DEAD_LETTERS, RUNNER, Kind
 from workerkit.migrations import Migrations, read_migrations
 from workerkit.plan import SAME, Change, Target, copies, decide, init_files
+from workerkit.presence import check_relay
 from workerkit.project import Project
 from workerkit.requirements import check_requirements
 from workerkit.service import read_service
 from workerkit.signature import is_plain_name
 from workerkit.source import Module
-from workerkit.templates import closure, libraries, renamed
+from workerkit.templates import libraries, renamed
 
 # As in app.core.envelope, where it is explained.
 TYPE = re.compile(r"[A-Za-z0-9_.-]{1,180}\.v[0-9]{1,6}")
@@ -28,6 +30,7 @@ class Options:
     """What the user asked for."""
 
     kind: Kind
+    broker: Broker
     name: str
     calls: str = ""
     type: str = ""
@@ -54,6 +57,12 @@ class Addition:
         return f"python -m {renamed(RUNNER, self.project.package)} {self.options.name}"
 
     @property
+    def dead_letters(self) -> str | None:
+        """The command that shows what a consumer has given up; None for a worker that gives nothing up."""
+        command = f"python -m {renamed(DEAD_LETTERS, self.project.package)} {self.options.name} list"
+        return command if self.options.kind.named else None
+
+    @property
     def prove(self) -> str:
         """The command that proves it."""
         return f"python -m pytest {landing.shown(self.project)}/test_worker_{self.options.name}.py"
@@ -64,24 +73,36 @@ def plan_addition(project: Project, options: Options) -> Addition:
 
     Raises an AddWorkerError of the class that fits.
     """
-    kind = options.kind
-    modules = closure([*kind.roots, *(EXTRAS[extra] for extra in options.extras)])
+    kind, broker = options.kind, options.broker
+    check_extras(options)
+    modules = kind.modules(broker, options.extras)
     generated = {kind.worker} if kind.named else set()
     check_requirements(project, modules, but=generated)
+    if not kind.named:
+        check_relay(project, broker, force=options.force)
     targets = [*copies(project, modules, but=generated)]
     type_, service = "", None
     if kind.named:
         check_name(project, options.name)
         service = read_service(project, options.calls)
         type_ = message_type(options, project)
-        text = consumer(options.name, type_, service, project.package)
+        text = consumer(modules[kind.worker], options.name, type_, service, project.package)
         targets.insert(0, consumer_target(project, modules[kind.worker], text, options.name))
     targets += init_files(project, targets)
-    targets += landing.tests(project, kind, options.name, options.calls)
+    targets += landing.tests(project, kind, broker, options.name, options.calls)
     migrations = read_migrations(project)
     changes = decide(project, targets, force=options.force) + migration(project, migrations, options)
-    todo = advice.left_to_do(project, kind, libraries(modules.values()), has_alembic=migrations is not None)
+    used = libraries(modules.values())
+    todo = advice.left_to_do(project, kind, broker, used, has_alembic=migrations is not None)
     return Addition(project, options, type_, changes, todo, advice.remarks(project, service, changes))
+
+
+def check_extras(options: Options) -> None:
+    """Raises UsageError for an extra that the broker has not."""
+    known = options.broker.extras
+    for extra in options.extras:
+        if extra not in known:
+            raise UsageError(f"--with {extra}: not for {options.broker.title}, which has {', '.join(known)}")
 
 
 def check_name(project: Project, name: str) -> None:
@@ -89,7 +110,7 @@ def check_name(project: Project, name: str) -> None:
     if not is_plain_name(name):
         raise UsageError(f"{name}: write a worker's name as a lower-case Python identifier: order_paid")
     workers = project.folder / "workers"
-    if name in {"run", "outbox_relay"} or (workers / f"{name}.py").exists():
+    if name in {"run", "outbox_relay", "dead_letters"} or (workers / f"{name}.py").exists():
         raise TargetExistsError(f"{name}: the name is taken by a module of {project.shown(workers)}")
 
 

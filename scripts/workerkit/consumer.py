@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import ast
-import re
 from dataclasses import replace
 
 from workerkit.errors import ServiceError, TemplateError
 from workerkit.imports import block
 from workerkit.service import IDEMPOTENCY_KEY, Service
 from workerkit.source import Import, Module
-from workerkit.templates import PACKAGE, renamed, template
+from workerkit.templates import PACKAGE, renamed, replaced
 
 TEMPLATE = f"{PACKAGE}.consumers.order_paid"
 NAME, PAYLOAD, TOPIC, CALL = "order_paid", "OrderPaid", "shop.order.paid", "OrderService.mark_paid"
 SERVICES = f"{PACKAGE}.services."
 
 
-def consumer(name: str, type_: str, service: Service, package: str) -> str:
-    """The text of the module `name`, which calls `service` for messages of `type_`."""
-    module = template(TEMPLATE)
+def consumer(module: Module, name: str, type_: str, service: Service, package: str) -> str:
+    """The text of the module `name`, made from the template `module`: it calls `service` for messages of
+    `type_`.
+    """
     imports = needed_imports(module, service, package)
     taken = {import_.bound for import_ in imports} | set(module.top_level) - {PAYLOAD}
     payload = payload_name(name, taken)
@@ -114,9 +114,3 @@ def assemble(lines: list[str], pieces: dict[tuple[int, int], list[str]], words: 
         done = last
     result += [replaced(line, words) for line in lines[done:]]
     return "\n".join(result) + "\n"
-
-
-def replaced(text: str, words: dict[str, str]) -> str:
-    """The text with each word replaced, the longer ones first, in one pass."""
-    pattern = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    return re.sub(pattern, lambda match: words[match[0]], text)

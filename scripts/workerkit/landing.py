@@ -5,36 +5,39 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from workerkit.consumer import NAME, replaced
-from workerkit.kinds import TEST_SUPPORT, Kind
+from workerkit.brokers import Broker
+from workerkit.consumer import NAME
+from workerkit.kinds import TEST_SUPPORT, Kind, last
 from workerkit.plan import Target
 from workerkit.project import Project
 from workerkit.source import Function, Module
-from workerkit.templates import TEMPLATES, rewritten, text_of
+from workerkit.templates import TEMPLATES, replaced, rewritten, text_of
 
 FOLDER = "workers"
 CALLS = "app.services.orders:OrderService.mark_paid"
 PROJECT_LINE = "PROJECT = Path(__file__).resolve().parents[2]"
 IMPORT_ROOT_LINE = "IMPORT_ROOT = PROJECT"
+# What one file of the support wants of another.
+ENTRY = {"replica.py": "main", "redis_lab.py": "start", "rabbit_lab.py": "start"}
 
 
-def tests(project: Project, kind: Kind, name: str, calls: str) -> Iterator[Target]:
+def tests(project: Project, kind: Kind, broker: Broker, name: str, calls: str) -> Iterator[Target]:
     """Targets for the worker's test and for the support that all workers' tests share."""
-    test = worker_test(project, kind, name, calls)
-    for path in TEST_SUPPORT:
+    test = worker_test(project, kind, broker, name, calls)
+    for path in (*TEST_SUPPORT, broker.test_support):
         text = support(project, text_of(f"tests/{path}"))
-        needed = fixtures_of(test) if path.endswith("conftest.py") else frozenset({"main"})
+        entry = ENTRY.get(path.rpartition("/")[2])
+        needed = fixtures_of(test) if entry is None else frozenset({entry})
         yield Target(project.tests / path, text, "test", needed)
     yield Target(project.tests / FOLDER / f"test_worker_{name}.py", test, "test")
 
 
-def worker_test(project: Project, kind: Kind, name: str, calls: str) -> str:
+def worker_test(project: Project, kind: Kind, broker: Broker, name: str, calls: str) -> str:
     """The test of one worker."""
-    template = kind.worker.rpartition(".")[2]
-    text = text_of(f"tests/{FOLDER}/test_worker_{template}.py")
+    text = text_of(f"tests/{FOLDER}/test_worker_{last(kind.worker)}.py")
     if not kind.named:
-        return rewritten(text, project.package)
-    return replaced(text, {CALLS: calls, NAME: name})
+        return rewritten(replaced(text, broker.test_words), project.package)
+    return replaced(text, {CALLS: calls, NAME: name, **broker.test_words})
 
 
 def support(project: Project, text: str) -> str:

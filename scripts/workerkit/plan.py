@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workerkit.errors import TargetExistsError
+from workerkit.kinds import RELAY
 from workerkit.project import Project
 from workerkit.source import Function, Module
-from workerkit.templates import needs, renamed, rewritten
+from workerkit.templates import PACKAGE, needs, renamed, rewritten
 
 NEW, SAME, KEPT, REPLACED = "new", "same", "kept", "replaced"
 
@@ -63,9 +64,15 @@ def copies(project: Project, modules: dict[str, Module], but: Collection[str]) -
             continue
         name = renamed(module.name, project.package)
         path = project.import_root.joinpath(*name.split(".")).with_suffix(".py")
-        role = {"models": "model", "core": "core"}.get(module.name.split(".")[1], "worker")
         text = rewritten(module.text, project.package)
-        yield Target(path, text, role, frozenset(wanted.get(module.name) or public(module)))
+        yield Target(path, text, role(module.name), frozenset(wanted.get(module.name) or public(module)))
+
+
+def role(name: str) -> str:
+    """What a template is for its user; consumers are the user's own and no copies."""
+    if name == RELAY:
+        return "worker"
+    return "model" if name.startswith(f"{PACKAGE}.models.") else "core"
 
 
 def public(module: Module) -> Iterator[str]:

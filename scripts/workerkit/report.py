@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from workerkit.add import Addition
-from workerkit.kinds import KINDS
+from workerkit.kinds import KINDS, Kind
 from workerkit.plan import REPLACED, Change
 
 ROLES = ("worker", "core", "model", "migration", "test")
@@ -30,6 +30,7 @@ def facts(addition: Addition, *, dry_run: bool) -> dict[str, Any]:
     project, options = addition.project, addition.options
     return {
         "kind": options.kind.name,
+        "broker": options.broker.name,
         "name": options.name,
         "package": project.package,
         "type": addition.type or None,
@@ -43,6 +44,7 @@ def facts(addition: Addition, *, dry_run: bool) -> dict[str, Any]:
         "run": addition.run,
         "procfile": procfile(addition),
         "prove": addition.prove,
+        "dead_letters": addition.dead_letters,
     }
 
 
@@ -68,8 +70,8 @@ def line_counts(changes: list[Change]) -> dict[str, int]:
 
 def environment(addition: Addition) -> dict[str, str]:
     """The variables that a first deployment sets; all others have defaults that suit."""
-    variables = {"REDIS_URL": "redis://host:6379/0"}
-    if addition.options.kind.name == "outbox-relay":
+    variables = dict([addition.options.broker.url])
+    if not addition.options.kind.named:
         variables["OUTBOX_SOURCE"] = f"/{addition.project.name}"
     return variables
 
@@ -93,12 +95,15 @@ def text(addition: Addition, *, dry_run: bool) -> str:
     else:
         lines.append(f"nothing to write: all {rest} files are there")
     if addition.type:
-        lines += ["", f"message type  {addition.type}   (Redis stream {addition.type.rpartition('.')[0]})"]
+        place = addition.options.broker.place(addition.type.rpartition(".")[0], addition.options.name)
+        lines += ["", f"message type  {addition.type}   ({place})"]
     lines += ["", "left to do"]
     lines += [f"  - {step}" for step in addition.todo]
     lines += [f"  - set {name} (such as {value})" for name, value in environment(addition).items()]
     lines.append(f"  - process, for example in a Procfile:  {procfile(addition)}")
     lines += ["", f"run    {addition.run}", f"prove  {addition.prove}"]
+    if addition.dead_letters:
+        lines.append(f"see    {addition.dead_letters}   (what was given up)")
     return "\n".join(lines)
 
 
@@ -112,7 +117,15 @@ def file_line(addition: Addition, change: Change) -> str:
 def kinds(format_: str) -> str:
     """The kinds of workers."""
     if format_ == "json":
-        return as_json(
-            [{"kind": kind.name, "summary": kind.summary, "named": kind.named} for kind in KINDS.values()]
-        )
-    return "\n".join(f"{kind.name:<16} {kind.summary}" for kind in KINDS.values())
+        return as_json([kind_facts(kind) for kind in KINDS.values()])
+    return "\n".join(f"{kind.name:<18} {kind.summary}" for kind in KINDS.values())
+
+
+def kind_facts(kind: Kind) -> dict[str, Any]:
+    """One kind of workers; `extras` are what --with takes, by broker."""
+    return {
+        "kind": kind.name,
+        "summary": kind.summary,
+        "named": kind.named,
+        "extras": {broker.name: list(broker.extras) for broker in kind.brokers},
+    }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -37,15 +38,16 @@ def _find(name: str) -> Module | None:
     return find_module(TEMPLATES, name)
 
 
-def closure(roots: Iterable[str]) -> dict[str, Module]:
-    """The templates named by `roots` and all that they import, in the order of their names."""
+def closure(roots: Iterable[Module]) -> dict[str, Module]:
+    """The templates `roots` and all that they import, in the order of their names."""
     found: dict[str, Module] = {}
     waiting = list(roots)
     while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found[name] = template(name)
-            waiting += [used for used, _ in uses(found[name]) if _find(used) is not None]
+        module = waiting.pop()
+        if module.name not in found:
+            found[module.name] = module
+            used = {name for name, _ in uses(module)} - found.keys()
+            waiting += [template(name) for name in used if _find(name) is not None]
     return dict(sorted(found.items()))
 
 
@@ -69,6 +71,19 @@ def needs(modules: Iterable[Module]) -> dict[str, set[str]]:
 def libraries(modules: Iterable[Module]) -> set[str]:
     """Top-level names of everything that `modules` import."""
     return {import_.module.partition(".")[0] for module in modules for import_ in module.imports}
+
+
+def reworded(module: Module, words: Mapping[str, str], name: str) -> Module:
+    """A template that lands as the module `name`, with `words` replaced."""
+    return replace(module, name=name, text=replaced(module.text, words))
+
+
+def replaced(text: str, words: Mapping[str, str]) -> str:
+    """The text with each word replaced, the longer ones first, in one pass."""
+    if not words:
+        return text
+    pattern = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return re.sub(pattern, lambda match: words[match[0]], text)
 
 
 def rewritten(text: str, package: str) -> str:

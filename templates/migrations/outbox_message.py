@@ -33,6 +33,12 @@ def upgrade() -> None:
         postgresql_where=sa.text("sent_at IS NULL AND refused IS NULL"),
     )
     op.create_index(
+        "ix_outbox_message_refused",
+        "outbox_message",
+        ["seq"],
+        postgresql_where=sa.text("refused IS NOT NULL"),
+    )
+    op.create_index(
         "ix_outbox_message_sent",
         "outbox_message",
         ["sent_at"],

@@ -1,8 +1,10 @@
+import asyncio
 import time
 
 import pytest
 
 from benchmarks.meter import Meter, cpu_seconds, peak_memory_bytes
+from benchmarks.threads import FromThreads
 
 
 async def test_the_backlog_is_measured_without_its_warm_up() -> None:
@@ -66,3 +68,20 @@ async def test_a_stretch_needs_a_message(warmup: int, count: int) -> None:
 def test_a_process_knows_what_it_has_used() -> None:
     assert cpu_seconds() > 0
     assert peak_memory_bytes() > 1_000_000
+
+
+async def test_threads_share_a_meter() -> None:
+    # Given a handler that runs in two threads
+    meter = Meter(warmup=100, count=1_900, arrivals=0)
+    shared = FromThreads(meter)
+
+    def handle() -> None:
+        for _ in range(1_000):
+            shared.done(0.0)
+
+    await asyncio.gather(asyncio.to_thread(handle), asyncio.to_thread(handle))
+
+    # Then no message is lost, and who waits on the event loop is told
+    async with asyncio.timeout(5):
+        await meter.finished.wait()
+    assert meter.seen == 2_000

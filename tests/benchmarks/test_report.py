@@ -39,7 +39,7 @@ def results() -> dict[str, Any]:
     load = {"concurrency": 100, "rate": 200}
     return {
         "machine": MACHINE,
-        "plan": {"rounds": 2, "noop": load, "write": load},
+        "plan": {"rounds": 2, "noop": load, "write": load, "rabbit_noop": load, "rabbit_batch": load},
         "notes": ["noop: saq left out: saq not installed"],
         "noop": {
             "ours": [run(1.0), run(2.0)],
@@ -48,6 +48,14 @@ def results() -> dict[str, Any]:
             "taskiq": [run(4.0), run(8.0)],
             "saq": [],
         },
+        "rabbit_noop": {
+            "rabbit_ours": [run(1.0), run(2.0)],
+            "rabbit_bare": [run(0.9), run(1.8)],
+            "rabbit_dramatiq": [run(1.5), run(3.0)],
+        },
+        "rabbit_batch": {"rabbit_bulk": [run(1.0)], "rabbit_ours": [run(4.0)]},
+        "rabbit_confirms": {"one by one": [100.0, 200.0], "window of 500": [600.0, 1400.0]},
+        "rabbit_memory": {1_000: [80.0], 100_000: [100.0]},
         "enqueue": {"without key": [(0.010, 0.011), (0.010, 0.012), (0.010, 0.011)]},
         "growth": {"inbox": {1_000: [10.0, 10.0], 1_000_000: [20.0, 20.0]}},
     }
@@ -60,10 +68,17 @@ def test_the_fastest_peer_is_the_one_to_beat(results: dict[str, Any]) -> None:
     assert found["no-op, times the fastest peer"] == (4.0, False)
     assert found["place-order transaction with enqueue, without key"] == (1.1, True)
     assert found["growth, inbox, at 1,000,000"] == (2.0, False)
+    assert found["RabbitMQ no-op, share of the bare loop"] == (0.9, True)
+    assert found["RabbitMQ no-op, times the fastest peer"] == (1.5, True)
+    assert found["batch handler, times the single one"] == (4.0, True)
+    assert found["confirms, a window to one by one"] == (6.5, True)
+    assert found["peak memory, backlog of 100,000 to 1,000"] == (1.25, False)
 
 
 def test_what_was_not_measured_has_no_target(results: dict[str, Any]) -> None:
     del results["noop"]["bare"], results["enqueue"], results["growth"]
+    for name in [name for name in results if name.startswith("rabbit_")]:
+        del results[name]
 
     assert [target.text for target in targets(results)] == ["no-op, times the fastest peer"]
 
@@ -76,6 +91,8 @@ def test_the_report_shows_every_part(results: dict[str, Any]) -> None:
     assert any(line.startswith("rows in the inbox") and line.endswith("2.00") for line in lines)
     assert any("miss  no-op, times the fastest peer: 4.00 (target >= 5)" in line for line in lines)
     assert not any(line.startswith("saq") for line in lines)
+    assert any(line.startswith("window of 500") and line.endswith(" 6.5") for line in lines)
+    assert any(line.split() == ["100,000", "100"] for line in lines)
     assert "note: noop: saq left out: saq not installed" in lines
 
 
@@ -85,6 +102,8 @@ def test_the_summary_is_json(results: dict[str, Any]) -> None:
     assert found["noop"]["faststream"]["ours_times_as_fast"] == 20.0
     assert found["noop"]["ours"]["messages_per_second"] == 750.0
     assert found["growth"]["inbox"]["1000000"] == 2.0
+    assert found["rabbit_batch"]["rabbit_ours"]["ours_times_as_fast"] == 4.0
+    assert found["rabbit_confirms"]["window of 500"] == 6.5
 
 
 def test_json_has_no_nan() -> None:

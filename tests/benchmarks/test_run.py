@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import environments, growth, run
-from benchmarks.plan import CONTESTANTS, FULL, KINDS, QUICK, SECTIONS, Plan
+from benchmarks.plan import COMPARISONS, CONTESTANTS, FULL, KINDS, QUICK, SECTIONS, Plan
 from benchmarks.spec import Spec
 
 
@@ -24,8 +24,15 @@ def test_parts_and_contestants_can_be_chosen() -> None:
     assert (chosen.rounds, chosen.growth_rounds) == (3, 3)
 
 
-def test_contestants_alone_mean_the_tasks_that_have_contestants() -> None:
+def test_contestants_alone_mean_the_comparisons_in_which_they_are() -> None:
     assert plan("--only", "ours,saq").sections == ("noop", "write")
+    assert plan("--only", "rabbit_bare,rabbit_celery").sections == ("rabbit_noop", "rabbit_write")
+
+
+def test_rabbitmq_is_started_where_it_is_needed() -> None:
+    assert plan().uses_rabbit
+    assert plan("--only", "rabbit_confirms").uses_rabbit
+    assert not plan("--only", "noop,relay").uses_rabbit
 
 
 @pytest.mark.parametrize("argv", [["--only", "nonsense"], ["--rounds", "0"]])
@@ -38,7 +45,10 @@ def test_a_mistake_is_told(argv: list[str], capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize("whole", [QUICK, FULL])
 def test_there_is_an_order_for_every_message(whole: Plan) -> None:
-    assert whole.orders >= max(whole.write.spec(name, "write", "").messages for name in CONTESTANTS)
+    for section, one in COMPARISONS.items():
+        if one.task == "write":
+            needed = [whole.load(section).spec(name, "write", "").messages for name in one.contestants]
+            assert whole.orders >= max(needed)
     assert whole.orders >= whole.growth_rounds * (whole.write.warmup + whole.growth["write"])
     assert {growth.KINDS[kind].task for kind in whole.kinds} <= set(whole.growth)
 
@@ -69,3 +79,7 @@ def test_an_environment_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_SAQ_PYTHON", "/somewhere/python")
 
     assert environments.chosen("bench-saq") == "/somewhere/python"
+
+
+def test_no_name_means_two_things() -> None:
+    assert not set(SECTIONS) & set(CONTESTANTS)

@@ -11,24 +11,35 @@ SMALL = dataclasses.replace(
     noop=Load(concurrency=10, warmup=50, count=200, peer_count=0, arrivals=10, rate=100),
     write=Load(concurrency=4, warmup=10, count=30, peer_count=0, arrivals=10, rate=100),
     relay=Load(concurrency=1, warmup=50, count=200, peer_count=0, arrivals=10, rate=100),
+    rabbit_noop=Load(concurrency=10, warmup=50, count=200, peer_count=0, arrivals=10, rate=100),
+    rabbit_write=Load(concurrency=4, warmup=10, count=30, peer_count=0, arrivals=10, rate=100),
+    rabbit_batch=Load(concurrency=20, warmup=20, count=60, peer_count=0, arrivals=10, rate=100),
+    confirms=20,
+    backlogs=(50, 100),
     sizes=(10, 20),
     kinds=("unread",),
     growth={"noop": 100, "write": 20, "relay": 50},
     enqueue_pairs=2,
-    contestants=("ours", "bare"),
+    contestants=("ours", "bare", "rabbit_ours", "rabbit_bare", "rabbit_bulk"),
 )
 
 
 @pytest.mark.services
 def test_a_small_run_measures_every_part() -> None:
     # Given little of everything
-    with Stage() as stage:
+    with Stage(rabbit=True) as stage:
         results = measure(stage, SMALL)
 
     # Then ours and the bare loop have figures, and so have the other parts
     for task in ("noop", "write"):
         assert results["summary"][task]["ours"]["messages_per_second"] > 0
         assert results["summary"][task]["bare"]["p99_ms"] > 0
+    for section in ("rabbit_noop", "rabbit_write"):
+        assert results["summary"][section]["rabbit_ours"]["messages_per_second"] > 0
+        assert results["summary"][section]["rabbit_bare"]["p99_ms"] > 0
+    assert results["summary"]["rabbit_batch"]["rabbit_bulk"]["messages_per_second"] > 0
+    assert results["summary"]["rabbit_confirms"]["window of 500"] > 0
+    assert results["summary"]["rabbit_memory"][100] > 10
     assert results["summary"]["relay"]["relay"]["p50_ms"] > 0
     assert set(results["summary"]["enqueue"]) == {"without key", "with key"}
     assert set(results["summary"]["growth"]["unread"]) == {10, 20}

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from app.core import deadline
-from app.core.deadline import Watch, cancellation, end, within
+from app.core.deadline import Watch, cancellation, end, together, within
 
 
 async def stubborn(refusals: int) -> str:
@@ -40,6 +40,26 @@ async def test_tasks_that_swallow_a_cancellation_end_all_the_same() -> None:
     await asyncio.sleep(0)
     await end(tasks)
     assert all(task.cancelled() for task in tasks)
+
+
+async def test_a_loop_that_fails_ends_the_others_even_if_they_swallow_a_cancellation() -> None:
+    async def wrong() -> None:
+        await asyncio.sleep(0)
+        raise KeyError("x")
+
+    others = [asyncio.ensure_future(stubborn(1)) for _ in range(2)]
+    with pytest.raises(KeyError):
+        await together(asyncio.Event().wait(), [*others, wrong()])  # type: ignore[arg-type,list-item]
+    assert all(task.cancelled() for task in others)
+
+
+async def test_loops_end_with_what_they_run_beside() -> None:
+    async def brief() -> None:
+        await asyncio.sleep(0)
+
+    other = asyncio.ensure_future(stubborn(1))
+    await together(brief(), [other, brief()])  # type: ignore[list-item]
+    assert other.cancelled()
 
 
 async def test_an_error_of_the_work_is_its_own() -> None:

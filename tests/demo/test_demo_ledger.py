@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.ledger import Ledger
+from demo.ledger import Ledger, Part
 from demo.news import News
 
 KEYS = ["attempted", "accepted", "executed", "lost", "duplicated", "recovered", "seconds"]
@@ -18,9 +18,7 @@ def account(
     second_chances: dict[int, float] | None = None,
     attempted: int = 3,
 ) -> Ledger:
-    return Ledger.of(
-        attempted=attempted, accepted=accepted, paid=paid, second_chances=second_chances or {}, seconds=12.34
-    )
+    return Ledger.of(Part(attempted, accepted, paid, second_chances or {}), seconds=12.34)
 
 
 def test_all_is_well() -> None:
@@ -73,6 +71,14 @@ def test_an_order_that_never_came_through_is_lost_and_not_recovered() -> None:
     ledger = account([1], [], second_chances={1: 10.0})
 
     assert (ledger.lost, ledger.recovered) == (1, 0)
+
+
+def test_orders_of_two_shops_are_told_apart_and_counted_together() -> None:
+    # Given two shops with an order 1 each, of which one is lost and the other done twice
+    ledger = Ledger.of(Part(1, [1], [], {}), Part(2, [1, 2], [(1, 9.0), (1, 9.5), (2, 9.0)], {}), seconds=1)
+
+    assert (ledger.attempted, ledger.accepted, ledger.executed) == (3, 3, 2)
+    assert (ledger.lost, ledger.duplicated) == (1, 1)
 
 
 def test_the_last_line_is_json_with_these_keys() -> None:

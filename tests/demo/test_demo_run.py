@@ -1,6 +1,7 @@
 """`make demo` itself, with few orders: it proves what it says, and leaves nothing behind."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from support.servers import RabbitServer
 from support.wait import eventually_sync
 
 pytestmark = pytest.mark.slow
@@ -21,8 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = re.compile(r"Everything is in (\S+), which")
 WITHOUT_INBOX = r"""
 import sys
-from demo import run, shop
+from demo import rabbit, run, shop
 
+rabbit.Rabbit.found = staticmethod(lambda: False)
 wire = shop.Shop.wire
 
 def wire_without_inbox(self, *servers):
@@ -40,10 +43,15 @@ sys.exit(run.main(["--orders", "60"]))
 
 
 @contextmanager
-def demo(*command: str) -> Iterator[subprocess.Popen[str]]:
+def demo(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """The demo as a process that does not outlive the test."""
     with subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             yield process
@@ -74,8 +82,10 @@ def test_nothing_is_lost_and_nothing_is_done_twice() -> None:
 
     # Then all faults have happened and the account is clean
     assert process.returncode == 0, output + errors
-    assert len(re.findall("kill -9", output)) >= 5, "title, consumer, relay, and Redis twice"
+    for victim in ("order_paid", "outbox_relay", "redis", "mail:order_placed", "rabbitmq"):
+        assert re.search(rf"! .* kill -9 {victim}\b", output), victim
     assert "Redis lost everything" in output
+    assert "rabbitmq is started again, with its data" in output
     ledger = json.loads(output.splitlines()[-1])
     assert ledger["attempted"] == ledger["accepted"] == ledger["executed"] == 100
     assert (ledger["lost"], ledger["duplicated"]) == (0, 0)
@@ -86,12 +96,13 @@ def test_nothing_is_lost_and_nothing_is_done_twice() -> None:
 
 
 def test_the_demo_would_notice_repeats() -> None:
-    # Given a shop whose inbox takes every delivery for a new message
+    # Given a shop whose inbox takes every delivery for a new message, and no RabbitMQ on the machine
     with demo("-c", WITHOUT_INBOX) as process:
         output, errors = process.communicate(timeout=150)
 
     # Then what is sent again after the loss of Redis' data is done again, and the demo says so
     assert process.returncode == 1, output + errors
+    assert "none here (neither RABBITMQ_URL nor a rabbitmq-server): this part is left out" in output
     assert json.loads(output.splitlines()[-1])["duplicated"] > 0
 
     # and keeps the logs, until somebody has looked at them
@@ -102,6 +113,32 @@ def test_the_demo_would_notice_repeats() -> None:
     shutil.rmtree(folder[1])
 
 
+def test_a_rabbitmq_that_is_given_lives_on_and_stays_clean(rabbit: RabbitServer, rabbit_url: str) -> None:
+    # Given a RabbitMQ that somebody uses
+    vhost = rabbit_url.rpartition("/")[2]
+
+    # When the demo takes part in it
+    with demo("-m", "demo.run", "--orders", "60", RABBITMQ_URL=rabbit_url) as process:
+        output, errors = process.communicate(timeout=150)
+
+    # Then it is not killed, nothing is lost, and nothing of the demo is left in it
+    assert process.returncode == 0, output + errors
+    assert "rabbitmq is not the demo's own and lives on" in output
+    assert "kill -9 mail:order_placed" in output
+    assert json.loads(output.splitlines()[-1])["executed"] == 60
+    assert rabbit.rabbitmqctl("list_queues", "-p", vhost, "--no-table-headers", "name").split() == []
+    exchanges = rabbit.rabbitmqctl("list_exchanges", "-p", vhost, "--no-table-headers", "name").split()
+    assert [name for name in exchanges if not name.startswith("amq.")] == []
+
+
+def test_a_rabbitmq_that_is_given_and_away_is_an_error() -> None:
+    with demo("-m", "demo.run", RABBITMQ_URL="amqp://guest:guest@127.0.0.1:1/") as process:
+        _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 3
+    assert "the RabbitMQ of RABBITMQ_URL answers" in errors
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_nothing_stays_behind_when_the_demo_is_stopped(number: signal.Signals, code: int) -> None:
     with demo("-m", "demo.run") as process:
@@ -110,7 +147,7 @@ def test_nothing_stays_behind_when_the_demo_is_stopped(number: signal.Signals, c
         folder = None
         for line in process.stdout:
             folder = folder or FOLDER.search(line)
-            if line.startswith("6  orders"):
+            if line.startswith("7  orders"):
                 break
         assert folder
         assert len(processes_in(Path(folder[1]))) > 6

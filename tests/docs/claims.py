@@ -9,18 +9,26 @@ A statement is named by words of it, which must stand in the document. A proof i
 
 Claims = dict[str, tuple[str, ...]]
 
-DIE = "faults/test_workers_die.py::test_"
+DIE = "conformance/test_workers_die.py::test_"
 REDIS = "faults/test_redis_breaks.py::test_"
-POSTGRES = "faults/test_postgres_breaks.py::test_"
-PROVIDERS = "faults/test_providers_break.py::test_"
+POSTGRES = "conformance/test_postgres_breaks.py::test_"
+PROVIDERS = "conformance/test_providers_break.py::test_"
 OUTBOX = "faults/test_outbox.py::test_"
 STREAM = "faults/test_stream_housekeeping.py::test_"
-INPUT = "faults/test_bad_input.py::test_"
+INPUT = "conformance/test_bad_input.py::test_"
 PROCESS = "faults/test_process.py::test_"
 PUBLISHER = "faults/test_publisher.py::test_"
 API = "faults/test_api_to_worker.py::test_"
 FAILURES = "core/test_failures.py::test_"
 PROOFS = "docs/test_proofs.py::test_"
+RABBIT = "faults/test_rabbit_breaks.py::test_"
+QUEUES = "faults/test_rabbit_queues.py::test_"
+RABBIT_OUTBOX = "faults/test_rabbit_outbox.py::test_"
+GENERATIONS = "faults/test_rabbit_generations.py::test_"
+PATTERNS = "faults/test_rabbit_patterns.py::test_"
+BATCH = "faults/test_batch.py::test_"
+IN_ORDER = "faults/test_in_order.py::test_"
+LETTERS = "faults/test_dead_letters.py::test_"
 REFUSALS = "scripts/test_refusals.py::test_"
 
 SKILL: Claims = {
@@ -95,16 +103,33 @@ QUEUE: Claims = {
         f"{PUBLISHER}an_uncertain_message_sent_again_is_done_once",
     ),
     "unknown versions are dead letters": (f"{INPUT}bad_messages_are_set_aside",),
-    "consumers of that stream must route or `skip` each type": (
-        f"{INPUT}types_that_are_none_of_its_business_are_skipped",
+    "no reply in time means nothing is known": (
+        f"{PATTERNS}no_server_at_all",
+        f"{PATTERNS}killed_between_commit_and_reply",
+    ),
+    # the second table
+    "choose it for | several teams or services": (f"{PATTERNS}a_pattern_takes_what_it_says",),
+    "confirmed means | on disk, in a queue": (
+        f"{RABBIT}killed_in_the_middle_of_a_backlog",
+        f"{OUTBOX}a_redis_that_lost_its_last_moments",
+    ),
+    'rows wait in the outbox (`refused`: "waiting")': (
+        f"{RABBIT_OUTBOX}a_message_without_a_queue_waits_for_one",
+    ),
+    "comes back empty | the relay sends the kept rows again": (
+        f"{RABBIT_OUTBOX}a_broker_that_comes_back_empty",
+        f"{OUTBOX}redis_restarted_empty_loses_nothing",
     ),
     # enqueue
-    "needs neither Redis nor the relay to be there": (f"{API}broker_away_at_the_request",),
+    "needs neither broker nor relay": (f"{API}broker_away_at_the_request",),
     "a failing commit follows a 202 that was already sent": (f"{API}a_202_whose_commit_fails_is_never_sent",),
     "that is a circular import": (f"{PROOFS}a_service_that_imports_its_consumer_is_a_circle",),
     # keys, order, types
     "PostgreSQL ends one with a deadlock (40P01)": (f"{PROOFS}two_keys_in_two_orders_are_a_deadlock",),
-    "Order ends at the stream": (f"{DIE}retries_hold_up_nobody_and_survive_a_crash",),
+    "Order ends at the queue": (
+        f"{IN_ORDER}the_plain_consumer_does_not_keep_order",
+        f"{IN_ORDER}partitions_from_the_outbox_keep_the_order_of_each_key",
+    ),
     "The type is `<name>.v<number>`": ("app/core/envelope.py: def topic_of(type_: str)",),
     "source and id together identify a message": (
         f"{INPUT}two_producers_may_use_the_same_id",
@@ -120,43 +145,63 @@ QUEUE: Claims = {
         f"{OUTBOX}a_lost_notification_costs_a_poll",
     ),
     "A killed relay may send a batch twice": (f"{OUTBOX}relays_are_killed_while_they_send",),
-    "When it comes back empty, all rows": (
-        f"{OUTBOX}redis_restarted_empty_loses_nothing",
-        f"{OUTBOX}a_redis_that_lost_its_last_moments",
+    "RabbitMQ short of memory or disk, Redis full (`noeviction`)": (
+        f"{RABBIT_OUTBOX}the_broker_is_away_and_short_of_memory",
+        f"{OUTBOX}redis_out_of_memory_costs_no_row",
     ),
-    "Redis full (`noeviction`)": (f"{OUTBOX}redis_out_of_memory_costs_no_row",),
     "gets the reason in `refused` and holds up nobody": (
         f"{OUTBOX}a_row_that_redis_refuses_holds_up_nobody",
+    ),
+    # what there is in RabbitMQ
+    "topic exchange: publishers send here": (f"{RABBIT_OUTBOX}order_per_key_is_that_of_the_commits",),
+    "bound to its topic or a pattern": (f"{PATTERNS}a_pattern_takes_what_it_says",),
+    "its dead letters, through the exchange `events.dead`": (
+        f"{QUEUES}the_binding_of_the_dead_letters_fits",
+    ),
+    "retries wait here and go back to their queue": (
+        f"{QUEUES}a_pause_brings_its_message_back",
+        f"{DIE}retries_hold_up_nobody_and_survive_a_crash",
+    ),
+    "empty; when it is gone, RabbitMQ was emptied": (f"{RABBIT_OUTBOX}a_broker_that_comes_back_empty",),
+    "When a queue exists with other arguments, the worker ends with 78": (
+        f"{QUEUES}another_queue_under_this_name_is_refused_in_one_line",
+        f"{PATTERNS}each_subscriber_gets_each_message",
     ),
     "are refused with exit code 78": (f"{INPUT}settings_that_make_no_sense_are_refused",),
     # problems
     "accepted and never sent": (f"{API}a_202_whose_commit_fails_is_never_sent",),
     "the outbox grows": (f"{OUTBOX}redis_away_costs_no_row",),
     "refused rows": (f"{PROOFS}the_outbox_can_be_looked_at_and_sent_again",),
-    "a stream was deleted or evicted": (f"{PROOFS}the_outbox_can_be_looked_at_and_sent_again",),
-    "one `xadd`, two entries": (f"{REDIS}one_xadd_is_one_entry",),
+    "a queue or stream was deleted": (f"{PROOFS}the_outbox_can_be_looked_at_and_sent_again",),
     # operate
     "a second relay is for availability": (f"{OUTBOX}relays_are_killed_while_they_send",),
     "SIGTERM finishes the batch and exits 0": (f"{OUTBOX}sigterm_ends_a_relay_in_order",),
     "`add_worker.py diff` shows": ("scripts/test_diff.py::test_edited_and_missing_copies_are_shown",),
+    "RabbitMQ 3.10 or newer": (f"{GENERATIONS}the_server_is_of_the_generation_that_was_asked_for",),
     "no cluster mode (the client is a plain one)": (
         "app/core/redis_stream.py: Redis.from_pool(ConnectionPool(",
     ),
-    "Watch: `oldest` above": (f"{PROOFS}the_outbox_can_be_looked_at_and_sent_again",),
+    "Watch: `oldest`, refused rows": (f"{PROOFS}the_outbox_can_be_looked_at_and_sent_again",),
     # changes
     "8: 5 s, which ends a longer `BLOCK` with TimeoutError": (
         f"{PROCESS}why_block_needs_a_timeout_of_its_own",
     ),
-    "repeats any command 10 times, `from_url` never": (
+    "4: quorum queues drop after 20 without a dead-letter exchange": (
+        f"{GENERATIONS}without_a_limit_of_its_own_a_queue_of_4_drops_at_the_21st_return",
+        f"{GENERATIONS}a_quorum_queue_refuses_global_qos",
+    ),
+    "still a success, unless the channel has `on_return_raises=True`": (
+        f"{PROOFS}aio_pika_takes_what_goes_nowhere_for_a_success",
+    ),
+    "repeats any command 10 times, one `xadd` makes two entries": (
         f"{PROOFS}defaults_of_redis_py_are_what_the_documents_say",
         f"{REDIS}one_xadd_is_one_entry",
     ),
-    "an explicit `protocol=3` changes the answers": (f"{PROCESS}the_urls_options_do_not_undo_ours",),
     '`scope="function"` since 0.121': (
         f"{API}a_202_whose_commit_fails_is_never_sent",
         "version fastapi 0.121: release notes",
     ),
-    "`postgresql://` means psycopg 3": ("version sqlalchemy 2.1: its migration guide",),
+    "2.1: psycopg 3, so name the driver": ("version sqlalchemy 2.1: its migration guide",),
 }
 
 CONSUMERS: Claims = {
@@ -171,13 +216,18 @@ CONSUMERS: Claims = {
         f"{FAILURES}outcomes",
         f"{POSTGRES}a_lock_that_is_held_does_not_block_the_slots",
     ),
-    "consuming pauses until it answers": (f"{POSTGRES}away_for_a_minute_with_300_waiting",),
+    "consuming pauses, probes, goes on with one message first": (
+        f"{POSTGRES}away_for_a_minute_with_300_waiting",
+        f"{RABBIT}a_minute_without_database_uses_up_no_attempt",
+    ),
     "rolled back, moved to the dead letters": (f"{INPUT}bad_messages_are_set_aside",),
-    "taken over when its lease is over": (f"{DIE}twenty_kills_over_two_thousand_messages",),
+    "delivered again: at once by RabbitMQ, in Redis when its lease is over": (
+        f"{DIE}twenty_kills_over_two_thousand_messages",
+    ),
     "finished, or handed back after the drain time": (f"{DIE}sigterm_hands_back_what_takes_too_long",),
     # the file
-    "a new group, which starts at the oldest entry": (f"{STREAM}a_group_starts_with_what_is_there",),
-    "Each group of a topic gets every message": (
+    "A new group starts at the oldest entry": (f"{STREAM}a_group_starts_with_what_is_there",),
+    "Each consumer of a topic gets every message": (
         f"{PROOFS}a_consumer_buries_versions_that_it_does_not_route",
         f"{INPUT}types_that_are_none_of_its_business_are_skipped",
     ),
@@ -190,13 +240,21 @@ CONSUMERS: Claims = {
     ),
     "The deadline cancels the handler and counts": (f"{DIE}a_hanging_handler_is_stopped",),
     "raise your error `from` the client's": (f"{PROOFS}an_error_without_its_cause_carries_no_status",),
+    "return `Down(reason)` and consuming pauses too": (
+        f"{PROVIDERS}a_provider_that_everything_needs_pauses_consuming",
+    ),
     # twice
     "The inbox row (consumer, source and id) makes database effects once": (
         f"{DIE}the_same_message_twice_at_once",
     ),
     "so pass `message.idempotency_key`": (f"{PROVIDERS}a_provider_that_drops_the_connection",),
-    # redis
-    "A lease is renewed while the handler runs, however long": (f"{DIE}a_slow_handler_is_not_taken_over",),
+    # both brokers
+    "a retry is a copy in a pause queue": (
+        f"{DIE}retries_hold_up_nobody_and_survive_a_crash",
+        f"{QUEUES}pauses_are_at_most_twice_as_long",
+        f"{QUEUES}a_handler_longer_than_the_brokers_patience_is_refused",
+    ),
+    "a lease is renewed while the handler runs, however long": (f"{DIE}a_slow_handler_is_not_taken_over",),
     "blocks the event loop stops the heartbeat": (f"{DIE}a_handler_that_blocks_the_loop_counts",),
     "it is dead, its neighbours are not": (f"{DIE}neighbours_of_a_poison_message_are_not_set_aside",),
     "A worker that comes back late changes nothing": (
@@ -206,7 +264,22 @@ CONSUMERS: Claims = {
     "Consumers trim what every group has acknowledged": (
         f"{STREAM}trimming_keeps_what_is_unread_or_unacknowledged",
     ),
-    "move one back, byte for byte": (f"{PROOFS}a_dead_letter_can_be_seen_and_replayed",),
+    # options
+    "one transaction for up to `WORKER_CONCURRENCY` messages": (
+        f"{BATCH}a_bad_message_does_not_spoil_its_batch",
+        f"{BATCH}batches_with_eight_kills",
+    ),
+    "one at a time, in order of sending, one worker active": (
+        f"{IN_ORDER}order_over_kills",
+        f"{IN_ORDER}a_retry_waits_in_place",
+    ),
+    "a queue and handlers of its own for each urgency": (f"{PATTERNS}no_lane_waits_behind_another",),
+    # dead letters
+    "Mend the cause, then replay": (
+        f"{LETTERS}replayed_after_the_cause_is_mended",
+        f"{LETTERS}a_fresh_set_of_attempts_and_the_same_bytes",
+    ),
+    "Nothing is removed before its copy is confirmed": (f"{LETTERS}killed_in_the_middle_of_a_replay",),
     # settings
     "other schemes: exit code 78": (f"{PROCESS}an_address_that_is_none_is_refused",),
     "at least 2.5 heartbeats": (f"{INPUT}settings_that_make_no_sense_are_refused",),
@@ -222,7 +295,6 @@ CONSUMERS: Claims = {
     "One process may run several workers": ("app/workers/run.py: several in one process",),
     # problems
     "retried although hopeless": (f"{FAILURES}outcomes",),
-    "everything pending, nothing done": (f"{POSTGRES}away_for_a_minute_with_300_waiting",),
     "done, yet half is missing": (f"{PROOFS}a_commit_in_the_handler_takes_the_inbox_row_along",),
     "after adding settings to `.env`": (
         f"{PROOFS}settings_in_a_dotenv_file_are_extra_inputs_to_a_strict_project",

@@ -14,8 +14,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aio_pika
 import pytest
 import redis.asyncio
+from aiormq.abc import DeliveredMessage
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import text
@@ -32,7 +34,7 @@ from app.core.outbox import enqueue
 from app.core.outcomes import Dead, Done, Outcome, TransientError
 from app.core.worker_settings import WorkerSettings
 from docs.documents import CONSUMERS, QUEUE, ROOT
-from support.scene import Scene
+from support.scene import FAULTY, RedisScene
 from support.wait import eventually
 from support.workers import IMPORT_PATH
 
@@ -47,7 +49,7 @@ class Work(BaseModel):
 
 @pytest.fixture
 def scene(postgres_url: str, redis_url: str) -> Any:
-    with Scene(postgres_url, redis_url) as scene:
+    with RedisScene(postgres_url, redis_url) as scene:
         yield scene
 
 
@@ -134,7 +136,7 @@ def sql() -> list[str]:
     return [fence.text for fence in QUEUE.fences if fence.language == "sql"]
 
 
-async def test_the_outbox_can_be_looked_at_and_sent_again(scene: Scene, sessions: Sessions) -> None:
+async def test_the_outbox_can_be_looked_at_and_sent_again(scene: RedisScene, sessions: Sessions) -> None:
     look, send_refused, send_topic = sql()
     # Given a row that Redis refuses, and a message that was sent
     scene.redis.set("shop.wrong", "not a stream")
@@ -160,19 +162,23 @@ async def test_the_outbox_can_be_looked_at_and_sent_again(scene: Scene, sessions
     await eventually(lambda: scene.redis.exists("shop.work"), 20)
 
 
-async def refused(scene: Scene, look: str) -> bool:
+async def refused(scene: RedisScene, look: str) -> bool:
     (row,) = await scene.sql(look)
     return bool(row["refused"] == 1)
 
 
-async def test_a_dead_letter_can_be_seen_and_replayed(scene: Scene) -> None:
-    look, replay = [shlex.split(fence.text) for fence in CONSUMERS.fences if fence.language == "bash"]
-    words = {"{shop.order.paid}:dead:order_paid": "{shop.work}:dead:faulty", "shop.order.paid": "shop.work"}
+async def test_a_dead_letter_can_be_seen_and_replayed(scene: RedisScene) -> None:
+    (fence,) = [fence for fence in CONSUMERS.fences if fence.language == "bash"]
+    groups, show, replay = [shlex.split(line) for line in fence.text.splitlines()]
+    environment = {**os.environ, **scene.environment(), "DATABASE_URL": scene.postgres_url}
+    environment |= {"PYTHONPATH": os.pathsep.join(map(str, (FAULTY, *IMPORT_PATH))), "FAULTY_BROKER": "redis"}
 
-    def redis_cli(command: list[str], **more: str) -> bytes:
-        known = {**words, "$REDIS_URL": scene.redis_url, **more}
+    def run(command: list[str], **words: str) -> str:
+        known = {"python": sys.executable, "order_paid": "faulty", **words}
         line = [known.get(word, word) for word in command]
-        return subprocess.run(line, capture_output=True, check=True).stdout
+        result = subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     # Given a message about an order that is not there yet
     (order,) = await scene.orders(1)
@@ -180,17 +186,28 @@ async def test_a_dead_letter_can_be_seen_and_replayed(scene: Scene) -> None:
     scene.send_raw(raw)
     scene.worker()
     await eventually(lambda: len(scene.dead()) == 1, 20)
-    seen = redis_cli(look).decode()
-    assert "NotFoundError" in seen
+    ((id_, _),) = scene.redis.xrange("{shop.work}:dead:faulty")
+    assert "NotFoundError" in run(groups)
+    assert str(order + 1) in run(show, **{show[-1]: id_.decode()})
 
-    # When the cause is mended and the letter moved back
+    # When the cause is mended and the letter replayed
     assert await scene.orders(1) == [order + 1]
-    redis_cli(replay, **{replay[-1]: seen.split()[0]})
+    run(replay, **{"503": "NotFoundError"})
 
     # Then it is done, as it was
     await scene.until_processed([order + 1])
     assert scene.dead() == []
     assert scene.redis.xrevrange("shop.work", count=1)[0][1] == {b"event": raw}
+
+
+async def test_aio_pika_takes_what_goes_nowhere_for_a_success(rabbit_url: str) -> None:
+    # Given a message for a queue that is not there, by aio-pika's defaults
+    message = aio_pika.Message(b"x")
+    async with await aio_pika.connect(rabbit_url) as connection, await connection.channel() as channel:
+        # Then it comes back as the result of a call that went well, and would not have been kept on disk
+        result = await channel.default_exchange.publish(message, "nowhere")
+    assert isinstance(result, DeliveredMessage)
+    assert message.delivery_mode == aio_pika.DeliveryMode.NOT_PERSISTENT
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------

@@ -5,10 +5,9 @@ import re
 import pytest
 from pydantic import SecretStr
 
-from app.core import failures, lifecycle, redis_stream
+from app.core import failures, lifecycle, rabbit_topology, redis_stream, relay
 from app.core.outbox import LANES
 from app.core.worker_settings import WorkerSettings
-from app.workers import outbox_relay
 from docs.documents import ALL, CONSUMERS, QUEUE, REFERENCES, ROOT, Document, one_line, table_rows
 
 FIELDS = {name.upper(): field for name, field in WorkerSettings.model_fields.items()}
@@ -51,7 +50,7 @@ def test_defaults_and_units_are_right(name: str) -> None:
 
 @pytest.mark.parametrize("document", ALL, ids=lambda document: document.name)
 def test_settings_that_are_named_exist(document: Document) -> None:
-    assert set(re.findall(r"\b(?:WORKER|OUTBOX)_[A-Z_]*[A-Z]\b", document.text)) <= set(FIELDS)
+    assert set(re.findall(r"\b(?:WORKER|OUTBOX|RABBITMQ)_[A-Z_]*[A-Z]\b", document.text)) <= set(FIELDS)
 
 
 @pytest.mark.parametrize("document", REFERENCES, ids=lambda document: document.name)
@@ -69,8 +68,8 @@ def test_numbers_are_those_of_the_code() -> None:
     queue, consumers = one_line(QUEUE.text), one_line(CONSUMERS.text)
     assert f"spread over {LANES} lanes" in queue
     assert f"{LANES} is the useful maximum" in queue
-    assert f"a batch has {outbox_relay.STEP_TIMEOUT:g} s" in queue
-    assert (outbox_relay.RECENT.total_seconds(), "the last minute" in queue) == (60, True)
+    assert f"a batch has {relay.STEP_TIMEOUT:g} s" in queue
+    assert (relay.RECENT.total_seconds(), "the last minute" in queue) == (60, True)
     assert redis_stream.EVENT.decode() == "event"
     *most, last = map(str, sorted(failures.RETRYABLE_STATUS))
     assert f"HTTP {', '.join(most)} and {last}" in consumers
@@ -83,5 +82,10 @@ def test_numbers_are_those_of_the_code() -> None:
 
 def test_keys_are_those_of_the_code() -> None:
     group = redis_stream.StreamGroup("redis://127.0.0.1:1", "shop.order.paid", "order_paid")
-    for key in (group.retries, group.dead):
-        assert f"| `{key}` |" in CONSUMERS.text
+    assert f"`{group.dead}`" in CONSUMERS.text
+    queue = rabbit_topology.Queue("order_paid", "shop.order.paid")
+    assert f"`{queue.dead}`" in CONSUMERS.text
+    pause = rabbit_topology.pause_for(queue.exchange, 8)
+    for name in (queue.exchange, queue.name, queue.dead, pause.name):
+        assert f"| `{name}`" in QUEUE.text
+    assert f"`{queue.dead_exchange}`" in QUEUE.text

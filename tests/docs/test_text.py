@@ -7,7 +7,7 @@ import pytest
 from docs.documents import ALL, GAP, README, REFERENCES, ROOT, RUNTIME, SKILL, Document, one_line
 
 HOST = re.compile(r"\b[a-z0-9-]+(?:\.[a-z0-9-]+)*\.(?:org|com|net|io|dev|ai|sh|de)\b")
-SCHEME = re.compile(r"\b(?!redis|rediss|unix|postgresql)[a-z][a-z+]*://")
+SCHEME = re.compile(r"\b(?!redis|rediss|unix|postgresql|amqp)[a-z][a-z+]*://")
 MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:home|root|tmp|usr|var|opt|etc|mnt|work)/")
 PROMISE = re.compile(
     r"\b(?:coming soon|not yet|planned|will be (?:added|supported)|in the future|TODO)\b", re.IGNORECASE

@@ -4,26 +4,26 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.scene import Scene
+from support.scene import RedisScene
 from support.servers import RedisServer
 
 
 @pytest.fixture
-def scene(postgres_url: str, redis_url: str) -> Iterator[Scene]:
+def scene(postgres_url: str, redis_url: str) -> Iterator[RedisScene]:
     """Servers that stay well; the workers are what breaks."""
-    with Scene(postgres_url, redis_url) as scene:
+    with RedisScene(postgres_url, redis_url) as scene:
         yield scene
 
 
 @pytest.fixture
-def scene_own_redis(postgres_url: str, own_redis: RedisServer) -> Iterator[Scene]:
+def scene_own_redis(postgres_url: str, own_redis: RedisServer) -> Iterator[RedisScene]:
     """A Redis of the scene's own, to break."""
-    with Scene(postgres_url, own_redis.url) as scene:
+    with RedisScene(postgres_url, own_redis.url) as scene:
         yield scene
 
 
 @pytest.fixture
-def scene_own_postgres(own_postgres_url: str, redis_url: str) -> Iterator[Scene]:
+def scene_own_postgres(own_postgres_url: str, redis_url: str) -> Iterator[RedisScene]:
     """A PostgreSQL of the scene's own, to break."""
-    with Scene(own_postgres_url, redis_url) as scene:
+    with RedisScene(own_postgres_url, redis_url) as scene:
         yield scene

@@ -13,7 +13,7 @@ from app.core.database import engine as default_engine
 from app.core.database import session_dependency, session_factory
 from app.core.outbox import enqueue
 from app.services.orders import OrderService
-from support.scene import Scene
+from support.scene import RedisScene
 from support.wait import eventually
 
 
@@ -47,7 +47,7 @@ def shop() -> FastAPI:
 
 
 @pytest.fixture
-async def client(scene: Scene) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(scene: RedisScene) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of the API, whose sessions go to the scene's database."""
     engine = create_async_engine(scene.postgres_url)
     session_factory.configure(bind=engine)
@@ -58,7 +58,7 @@ async def client(scene: Scene) -> AsyncIterator[httpx2.AsyncClient]:
     await engine.dispose()
 
 
-async def test_what_is_accepted_is_done(scene: Scene, client: httpx2.AsyncClient) -> None:
+async def test_what_is_accepted_is_done(scene: RedisScene, client: httpx2.AsyncClient) -> None:
     orders = await scene.orders(50)
     scene.worker("outbox_relay"), scene.worker()
     for order in orders:
@@ -69,7 +69,7 @@ async def test_what_is_accepted_is_done(scene: Scene, client: httpx2.AsyncClient
     (await scene.ledger("from request to effect")).assert_clean()
 
 
-async def test_a_202_whose_commit_fails_is_never_sent(scene: Scene, client: httpx2.AsyncClient) -> None:
+async def test_a_202_whose_commit_fails_is_never_sent(scene: RedisScene, client: httpx2.AsyncClient) -> None:
     # Given a database that refuses the message at the commit, and not before
     await scene.sql(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
@@ -86,7 +86,7 @@ async def test_a_202_whose_commit_fails_is_never_sent(scene: Scene, client: http
     assert await scene.sql("SELECT 1 FROM outbox_message") == []
 
 
-async def test_broker_away_at_the_request(scene: Scene, client: httpx2.AsyncClient) -> None:
+async def test_broker_away_at_the_request(scene: RedisScene, client: httpx2.AsyncClient) -> None:
     # Given no relay and no broker: a request needs neither
     orders = await scene.orders(5)
     for order in orders:
@@ -95,5 +95,5 @@ async def test_broker_away_at_the_request(scene: Scene, client: httpx2.AsyncClie
     # When they are there, later
     scene.worker("outbox_relay"), scene.worker()
     await scene.until_processed(orders)
-    await eventually(lambda: scene.lag() == 0, 20)
+    await eventually(lambda: scene.left() == 0, 20)
     (await scene.ledger("accepted while nothing was there to do it")).assert_clean()

@@ -6,72 +6,33 @@ import random
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
-from pydantic import BaseModel
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from app.core.outbox import enqueue
-from app.workers.outbox_relay import PRUNE
+from app.core.relay import PRUNE
+from support.producer import Sessions, Work, produce, sessions_for, unsent_is
 from support.proxy import FaultProxy
-from support.scene import Scene
+from support.scene import RedisScene
 from support.servers import PostgresServer, RedisServer
 from support.wait import eventually, stays
 
-Sessions = async_sessionmaker[AsyncSession]
-
-
-class Work(BaseModel):
-    """Payload of the faulty consumer's messages."""
-
-    order_id: int
-    do: str = "process"
-    token: int = 0
-
-
-@asynccontextmanager
-async def sessions_for(url: str) -> AsyncIterator[Sessions]:
-    """Sessions of a producer."""
-    engine = create_async_engine(url, pool_size=20)
-    try:
-        yield async_sessionmaker(engine, expire_on_commit=False)
-    finally:
-        await engine.dispose()
-
 
 @pytest.fixture
-async def sessions(scene: Scene) -> AsyncIterator[Sessions]:
+async def sessions(scene: RedisScene) -> AsyncIterator[Sessions]:
     """Sessions on the shared PostgreSQL."""
     async with sessions_for(scene.postgres_url) as sessions:
         yield sessions
 
 
-async def produce(scene: Scene, sessions: Sessions, orders: list[int], key: str | None = None) -> None:
-    """Enqueue a message for each order, each in a transaction of its own."""
-
-    async def one(order: int) -> None:
-        async with sessions.begin() as session:
-            await enqueue(session, "shop.work.v1", Work(order_id=order), key=key)
-        scene.accepted.append(order)
-
-    for start in range(0, len(orders), 20):
-        await asyncio.gather(*(one(order) for order in orders[start : start + 20]))
-
-
-def sent(scene: Scene) -> list[Work]:
+def sent(scene: RedisScene) -> list[Work]:
     """What is in the stream, in its order."""
     entries = scene.redis.xrange(scene.topic)
     return [Work.model_validate(json.loads(fields[b"event"])["data"]) for _, fields in entries]
 
 
-async def unsent(scene: Scene) -> int:
-    """Rows that wait to be sent."""
-    return int((await scene.sql("SELECT count(*) FROM outbox_message WHERE sent_at IS NULL"))[0][0])
-
-
-async def test_commit_sends_and_rollback_does_not(scene: Scene, sessions: Sessions) -> None:
+async def test_commit_sends_and_rollback_does_not(scene: RedisScene, sessions: Sessions) -> None:
     scene.worker("outbox_relay")
     async with sessions.begin() as session:
         await enqueue(session, "shop.work.v1", Work(order_id=1))
@@ -84,7 +45,7 @@ async def test_commit_sends_and_rollback_does_not(scene: Scene, sessions: Sessio
     assert [work.order_id for work in sent(scene)] == [1, 3]
 
 
-async def test_a_late_commit_is_not_skipped(scene: Scene, sessions: Sessions) -> None:
+async def test_a_late_commit_is_not_skipped(scene: RedisScene, sessions: Sessions) -> None:
     # Given a transaction that got its number first and commits last: a relay with a cursor would skip it
     scene.worker("outbox_relay")
     async with sessions() as slow, slow.begin():
@@ -95,7 +56,7 @@ async def test_a_late_commit_is_not_skipped(scene: Scene, sessions: Sessions) ->
     await eventually(lambda: [w.order_id for w in sent(scene)] == [2, 1], 20)
 
 
-async def test_two_relays_send_each_row_once(scene: Scene, sessions: Sessions) -> None:
+async def test_two_relays_send_each_row_once(scene: RedisScene, sessions: Sessions) -> None:
     # Given two relays from the start, and no fault
     scene.settings["OUTBOX_BATCH"] = "20"
     await scene.worker("outbox_relay").until_ready()
@@ -106,7 +67,7 @@ async def test_two_relays_send_each_row_once(scene: Scene, sessions: Sessions) -
     assert sorted(work.order_id for work in sent(scene)) == list(range(1, 1001))
 
 
-async def test_order_per_key_is_that_of_the_commits(scene: Scene, sessions: Sessions) -> None:
+async def test_order_per_key_is_that_of_the_commits(scene: RedisScene, sessions: Sessions) -> None:
     # Given transactions on five keys that overlap and take different times, and two relays
     scene.settings["OUTBOX_BATCH"] = "3"
     scene.worker("outbox_relay"), scene.worker("outbox_relay")
@@ -130,7 +91,7 @@ async def test_order_per_key_is_that_of_the_commits(scene: Scene, sessions: Sess
     assert seen == committed
 
 
-async def test_relays_are_killed_while_they_send(scene: Scene, sessions: Sessions) -> None:
+async def test_relays_are_killed_while_they_send(scene: RedisScene, sessions: Sessions) -> None:
     # Given two relays and a consumer
     scene.settings["OUTBOX_BATCH"] = "5"
     orders = await scene.orders(1000)
@@ -151,7 +112,7 @@ async def test_relays_are_killed_while_they_send(scene: Scene, sessions: Session
     (await scene.ledger("10 relay kills, 2 relays, 1,000 messages")).assert_clean()
 
 
-async def test_a_notification_wakes_the_relay(scene: Scene, sessions: Sessions) -> None:
+async def test_a_notification_wakes_the_relay(scene: RedisScene, sessions: Sessions) -> None:
     # Given a relay that polls once a minute
     await scene.worker("outbox_relay", OUTBOX_POLL_SECONDS="60").until_ready()
     await eventually(lambda: listening(scene), 20)
@@ -160,7 +121,7 @@ async def test_a_notification_wakes_the_relay(scene: Scene, sessions: Sessions) 
     await eventually(lambda: len(sent(scene)) == 1, 5)
 
 
-async def listening(scene: Scene) -> bool:
+async def listening(scene: RedisScene) -> bool:
     """Whether a session of the scene's database listens."""
     rows = await scene.sql(
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'LISTEN%'"
@@ -168,7 +129,7 @@ async def listening(scene: Scene) -> bool:
     return bool(rows)
 
 
-async def test_a_lost_notification_costs_a_poll(scene: Scene, sessions: Sessions) -> None:
+async def test_a_lost_notification_costs_a_poll(scene: RedisScene, sessions: Sessions) -> None:
     # Given a relay whose listening connection is gone
     await scene.worker("outbox_relay", OUTBOX_POLL_SECONDS="2").until_ready()
     await eventually(lambda: listening(scene), 20)
@@ -180,7 +141,7 @@ async def test_a_lost_notification_costs_a_poll(scene: Scene, sessions: Sessions
     await eventually(lambda: len(sent(scene)) == 1, 10)
 
 
-async def test_redis_away_costs_no_row(scene_own_redis: Scene, own_redis: RedisServer) -> None:
+async def test_redis_away_costs_no_row(scene_own_redis: RedisScene, own_redis: RedisServer) -> None:
     scene = scene_own_redis
     relay = await scene.worker("outbox_relay").until_ready()
     scene.worker()
@@ -199,7 +160,7 @@ async def test_redis_away_costs_no_row(scene_own_redis: Scene, own_redis: RedisS
 
 async def test_redis_out_of_memory_costs_no_row(postgres_url: str) -> None:
     # Given a Redis that is full
-    with RedisServer(maxmemory="64mb") as server, Scene(postgres_url, server.url) as scene:
+    with RedisServer(maxmemory="64mb") as server, RedisScene(postgres_url, server.url) as scene:
         orders = await scene.orders(50)
         relay = await scene.worker("outbox_relay").until_ready()
         scene.worker()
@@ -219,7 +180,7 @@ async def test_redis_out_of_memory_costs_no_row(postgres_url: str) -> None:
 
 async def test_redis_restarted_empty_loses_nothing(postgres_url: str) -> None:
     # Given a Redis that forgets all when it is restarted, a relay, two consumers, and a backlog in the stream
-    with RedisServer(appendonly=False) as server, Scene(postgres_url, server.url) as scene:
+    with RedisServer(appendonly=False) as server, RedisScene(postgres_url, server.url) as scene:
         orders = await scene.orders(400)
         async with sessions_for(postgres_url) as sessions:
             await produce(scene, sessions, orders)
@@ -232,17 +193,14 @@ async def test_redis_restarted_empty_loses_nothing(postgres_url: str) -> None:
         await asyncio.to_thread(server.restart_empty)
         # Then the rest is sent again and done, and what was done is not done again
         await scene.until_processed(orders, 60)
-        await eventually(lambda: scene.redis.exists(scene.topic) and scene.lag() == 0, 30)
+        await eventually(lambda: scene.redis.exists(scene.topic) and scene.left() == 0, 30)
         assert all(worker.running for worker in [relay, *workers])
         (await scene.ledger("Redis restarted empty with 400 accepted, 2 replicas")).assert_clean()
 
 
-async def unsent_is(scene: Scene, number: int) -> bool:
-    """Whether so many rows wait."""
-    return await unsent(scene) == number
-
-
-async def test_a_redis_that_lost_its_last_moments(scene_own_redis: Scene, own_redis: RedisServer) -> None:
+async def test_a_redis_that_lost_its_last_moments(
+    scene_own_redis: RedisScene, own_redis: RedisServer
+) -> None:
     scene = scene_own_redis
     # Given messages that were confirmed, and a server that comes back without them, but with its other data
     relay = await scene.worker("outbox_relay").until_ready()
@@ -259,7 +217,9 @@ async def test_a_redis_that_lost_its_last_moments(scene_own_redis: Scene, own_re
     (await scene.ledger("Redis lost its last moments")).assert_clean()
 
 
-async def test_postgres_restarted_and_away(scene_own_postgres: Scene, own_postgres: PostgresServer) -> None:
+async def test_postgres_restarted_and_away(
+    scene_own_postgres: RedisScene, own_postgres: PostgresServer
+) -> None:
     scene = scene_own_postgres
     orders = await scene.orders(200)
     relay = await scene.worker("outbox_relay").until_ready()
@@ -278,13 +238,15 @@ async def test_postgres_restarted_and_away(scene_own_postgres: Scene, own_postgr
 
 
 @pytest.fixture
-def proxied(scene: Scene, postgres: PostgresServer) -> Iterator[tuple[Scene, FaultProxy]]:
+def proxied(scene: RedisScene, postgres: PostgresServer) -> Iterator[tuple[RedisScene, FaultProxy]]:
     """A scene whose relay reaches PostgreSQL through a proxy."""
     with FaultProxy(postgres.port) as proxy:
         yield scene, proxy
 
 
-async def test_the_relays_database_goes_silent(proxied: tuple[Scene, FaultProxy], sessions: Sessions) -> None:
+async def test_the_relays_database_goes_silent(
+    proxied: tuple[RedisScene, FaultProxy], sessions: Sessions
+) -> None:
     scene, proxy = proxied
     relay = await scene.worker("outbox_relay", DATABASE_URL=proxy.url(scene.postgres_url)).until_ready()
     proxy.half_open()
@@ -297,7 +259,7 @@ async def test_the_relays_database_goes_silent(proxied: tuple[Scene, FaultProxy]
 
 
 async def test_a_relay_is_cut_off_between_sending_and_noting(
-    proxied: tuple[Scene, FaultProxy], sessions: Sessions
+    proxied: tuple[RedisScene, FaultProxy], sessions: Sessions
 ) -> None:
     scene, proxy = proxied
     # Given rows that are sent, and a relay that is cut off before it could commit the note of it
@@ -313,7 +275,7 @@ async def test_a_relay_is_cut_off_between_sending_and_noting(
     (await scene.ledger("relay cut off between sending and noting")).assert_clean()
 
 
-async def test_a_paused_relay_holds_nothing_for_good(scene: Scene, sessions: Sessions) -> None:
+async def test_a_paused_relay_holds_nothing_for_good(scene: RedisScene, sessions: Sessions) -> None:
     # Given a relay that is frozen with rows in hand (Redis answers late, so that it is in the middle)
     redis_port = int(scene.redis_url.rsplit(":", 1)[1].split("/")[0])
     with FaultProxy(redis_port) as proxy:
@@ -331,11 +293,11 @@ async def test_a_paused_relay_holds_nothing_for_good(scene: Scene, sessions: Ses
         proxy.pass_through()
         first.resume()
         await first.until_ready(40)
-        await eventually(lambda: scene.lag() == 0, 30)
+        await eventually(lambda: scene.left() == 0, 30)
     (await scene.ledger("relay paused in its transaction")).assert_clean()
 
 
-async def in_transaction(scene: Scene) -> bool:
+async def in_transaction(scene: RedisScene) -> bool:
     """Whether a session holds a lane."""
     rows = await scene.sql(
         "SELECT 1 FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
@@ -345,7 +307,7 @@ async def in_transaction(scene: Scene) -> bool:
     return bool(rows)
 
 
-async def test_a_row_that_redis_refuses_holds_up_nobody(scene: Scene, sessions: Sessions) -> None:
+async def test_a_row_that_redis_refuses_holds_up_nobody(scene: RedisScene, sessions: Sessions) -> None:
     # Given a topic whose key holds something that is no stream
     scene.redis.set("shop.wrong", "not a stream")
     async with sessions.begin() as session:
@@ -359,7 +321,7 @@ async def test_a_row_that_redis_refuses_holds_up_nobody(scene: Scene, sessions: 
     await relay.until_ready(10)
 
 
-async def test_old_rows_go_and_unsent_ones_stay(scene: Scene, sessions: Sessions) -> None:
+async def test_old_rows_go_and_unsent_ones_stay(scene: RedisScene, sessions: Sessions) -> None:
     await produce(scene, sessions, list(range(1, 31)))
     update = (
         "UPDATE outbox_message SET sent_at = now() - make_interval(hours => $1) WHERE seq BETWEEN $2 AND $3"
@@ -372,7 +334,7 @@ async def test_old_rows_go_and_unsent_ones_stay(scene: Scene, sessions: Sessions
     assert [row["seq"] for row in left] == list(range(11, 31))
 
 
-async def test_one_event_enqueued_twice_is_done_once(scene: Scene, sessions: Sessions) -> None:
+async def test_one_event_enqueued_twice_is_done_once(scene: RedisScene, sessions: Sessions) -> None:
     (order,) = await scene.orders(1)
     id_ = uuid.uuid4()
     for _ in range(2):
@@ -381,11 +343,11 @@ async def test_one_event_enqueued_twice_is_done_once(scene: Scene, sessions: Ses
     scene.accepted.append(order)
     scene.worker("outbox_relay"), scene.worker()
     await scene.until_processed([order])
-    await eventually(lambda: scene.lag() == 0 and scene.redis.xlen(scene.topic) == 2, 20)
+    await eventually(lambda: scene.left() == 0 and scene.redis.xlen(scene.topic) == 2, 20)
     (await scene.ledger("one event enqueued twice")).assert_clean()
 
 
-async def test_sigterm_ends_a_relay_in_order(scene: Scene, sessions: Sessions) -> None:
+async def test_sigterm_ends_a_relay_in_order(scene: RedisScene, sessions: Sessions) -> None:
     relay = await scene.worker("outbox_relay").until_ready()
     await produce(scene, sessions, list(range(1, 201)))
     assert relay.sigterm(10) == 0, relay.log_tail()

@@ -9,7 +9,7 @@ from pydantic import BaseModel, SecretStr
 
 from app.core.redis_publisher import BrokerDownError, RefusedError, StreamPublisher
 from app.core.worker_settings import WorkerSettings
-from support.scene import Scene
+from support.scene import RedisScene
 from support.servers import RedisServer
 
 
@@ -25,7 +25,7 @@ def publisher(url: str) -> StreamPublisher:
     return StreamPublisher(WorkerSettings(redis_url=SecretStr(url)))
 
 
-async def test_what_is_confirmed_is_done(scene: Scene) -> None:
+async def test_what_is_confirmed_is_done(scene: RedisScene) -> None:
     orders = await scene.orders(100)
     scene.worker()
     async with publisher(scene.redis_url) as sending:
@@ -36,7 +36,7 @@ async def test_what_is_confirmed_is_done(scene: Scene) -> None:
 
 
 async def test_an_uncertain_message_sent_again_is_done_once(
-    scene_own_redis: Scene, own_redis: RedisServer
+    scene_own_redis: RedisScene, own_redis: RedisServer
 ) -> None:
     scene = scene_own_redis
     # Given a Redis that freezes, so that nobody knows whether it took the message
@@ -60,7 +60,7 @@ async def test_an_uncertain_message_sent_again_is_done_once(
     (await scene.ledger("an uncertain message, sent again")).assert_clean()
 
 
-async def test_refusals(scene: Scene) -> None:
+async def test_refusals(scene: RedisScene) -> None:
     scene.redis.set("shop.wrong", "not a stream")
     async with publisher(scene.redis_url) as sending:
         with pytest.raises(RefusedError, match="WRONGTYPE"):

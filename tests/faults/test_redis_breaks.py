@@ -8,12 +8,12 @@ import redis
 
 from app.core.redis_stream import connect
 from support.proxy import FaultProxy
-from support.scene import Scene
+from support.scene import RedisScene
 from support.servers import RedisServer
 from support.wait import eventually, stays
 
 
-async def test_restarted_with_data(scene_own_redis: Scene, own_redis: RedisServer) -> None:
+async def test_restarted_with_data(scene_own_redis: RedisScene, own_redis: RedisServer) -> None:
     scene = scene_own_redis
     # Given two replicas in the middle of a backlog
     orders = scene.send(await scene.orders(600))
@@ -28,7 +28,9 @@ async def test_restarted_with_data(scene_own_redis: Scene, own_redis: RedisServe
     (await scene.ledger("Redis killed mid-backlog, data kept, 2 replicas")).assert_clean()
 
 
-async def test_away_at_the_start_and_in_the_middle(scene_own_redis: Scene, own_redis: RedisServer) -> None:
+async def test_away_at_the_start_and_in_the_middle(
+    scene_own_redis: RedisScene, own_redis: RedisServer
+) -> None:
     scene = scene_own_redis
     orders = scene.send(await scene.orders(100))
     # Given a Redis that is away for 30 s when the worker starts
@@ -53,7 +55,7 @@ async def test_away_at_the_start_and_in_the_middle(scene_own_redis: Scene, own_r
     (await scene.ledger("Redis away for 30 s at the start and mid-work")).assert_clean()
 
 
-async def test_restarted_empty_is_repaired(scene_own_redis: Scene, own_redis: RedisServer) -> None:
+async def test_restarted_empty_is_repaired(scene_own_redis: RedisScene, own_redis: RedisServer) -> None:
     scene = scene_own_redis
     # Given a worker that has done some work and waits for more
     orders = scene.send(await scene.orders(10))
@@ -68,7 +70,7 @@ async def test_restarted_empty_is_repaired(scene_own_redis: Scene, own_redis: Re
     (await scene.ledger("Redis restarted empty, group repaired")).assert_clean()
 
 
-async def test_the_stream_is_deleted_under_the_worker(scene: Scene) -> None:
+async def test_the_stream_is_deleted_under_the_worker(scene: RedisScene) -> None:
     orders = scene.send(await scene.orders(5))
     worker = scene.worker()
     await scene.until_processed(orders)
@@ -84,13 +86,13 @@ async def test_the_stream_is_deleted_under_the_worker(scene: Scene) -> None:
 
 
 @pytest.fixture
-async def proxied(scene: Scene) -> AsyncIterator[tuple[Scene, FaultProxy]]:
+async def proxied(scene: RedisScene) -> AsyncIterator[tuple[RedisScene, FaultProxy]]:
     """A scene whose workers reach Redis through a proxy."""
     with FaultProxy(int(scene.redis_url.rsplit(":", 1)[1].split("/")[0])) as proxy:
         yield scene, proxy
 
 
-async def test_half_open_connection(proxied: tuple[Scene, FaultProxy]) -> None:
+async def test_half_open_connection(proxied: tuple[RedisScene, FaultProxy]) -> None:
     scene, proxy = proxied
     # Given a worker whose connections to Redis die without a word
     worker = await scene.worker(REDIS_URL=proxy.url(scene.redis_url)).until_ready()
@@ -107,7 +109,7 @@ async def test_half_open_connection(proxied: tuple[Scene, FaultProxy]) -> None:
     (await scene.ledger("half-open connection to Redis")).assert_clean()
 
 
-async def test_replies_are_lost(proxied: tuple[Scene, FaultProxy]) -> None:
+async def test_replies_are_lost(proxied: tuple[RedisScene, FaultProxy]) -> None:
     scene, proxy = proxied
     # Given a worker; entries are delivered to it while answers get lost, so that nobody knows of them
     worker = await scene.worker(REDIS_URL=proxy.url(scene.redis_url)).until_ready()
@@ -123,7 +125,7 @@ async def test_replies_are_lost(proxied: tuple[Scene, FaultProxy]) -> None:
 
 
 async def test_a_paused_redis_loses_and_doubles_nothing(
-    scene_own_redis: Scene, own_redis: RedisServer
+    scene_own_redis: RedisScene, own_redis: RedisServer
 ) -> None:
     scene = scene_own_redis
     orders = scene.send(await scene.orders(400))
@@ -136,7 +138,7 @@ async def test_a_paused_redis_loses_and_doubles_nothing(
     (await scene.ledger("Redis paused for 7 s, 2 replicas")).assert_clean()
 
 
-async def test_an_idle_worker_keeps_its_connections(scene: Scene) -> None:
+async def test_an_idle_worker_keeps_its_connections(scene: RedisScene) -> None:
     # Given an idle worker
     worker = await scene.worker().until_ready()
     before = scene.redis.info("stats")["total_connections_received"]
@@ -166,3 +168,14 @@ async def test_one_xadd_is_one_entry(own_redis: RedisServer) -> None:
     assert await ours.xlen("theirs") > 1
     await ours.aclose()
     await theirs.aclose()
+
+
+async def test_an_entry_that_is_no_message(scene: RedisScene) -> None:
+    # Given an entry in somebody else's format
+    scene.redis.xadd(scene.topic, {"body": b"somebody else's format"})
+    scene.worker()
+    # Then it is kept as it was
+    await eventually(lambda: len(scene.dead()) == 1, 20)
+    (letter,) = scene.dead()
+    assert letter.fields["body"] == b"somebody else's format"
+    assert "no field 'event'" in letter.reason

@@ -84,10 +84,16 @@ def script(capsys: pytest.CaptureFixture[str]) -> Script:
 
 @pytest.fixture
 def add_consumer(script: Script) -> Script:
-    """Adds a consumer; name and service are those of the template unless given."""
+    """Adds a consumer; broker, name and service are those of the template unless given."""
 
-    def add(project: Path, *options: str, name: str = "order_paid", calls: str = MARK_PAID) -> Run:
-        return script("redis-consumer", name, "--calls", calls, "--project", project, *options)
+    def add(
+        project: Path,
+        *options: str,
+        broker: str = "redis",
+        name: str = "order_paid",
+        calls: str = MARK_PAID,
+    ) -> Run:
+        return script(f"{broker}-consumer", name, "--calls", calls, "--project", project, *options)
 
     return add
 

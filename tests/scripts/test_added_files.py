@@ -1,6 +1,7 @@
 """What add_worker.py writes into a project, and what it leaves alone."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from workerkit import dependencies, write
+from workerkit.brokers import BROKERS
 from workerkit.errors import WriteError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +36,7 @@ def test_first_consumer_brings_its_core_its_table_and_its_tests(
         "app/consumers/order_paid.py",
         "app/core/inbox.py",
         "app/models/inbox_message.py",
+        "app/workers/dead_letters.py",
         "app/workers/run.py",
         "tests/workers/conftest.py",
         "tests/workers/replica.py",
@@ -44,9 +47,12 @@ def test_first_consumer_brings_its_core_its_table_and_its_tests(
         assert name in added.out, f"{name} is not reported"
 
 
-def test_what_lands_is_what_the_templates_import(shop: Path, add_consumer: Script, tree: Tree) -> None:
+@pytest.mark.parametrize("broker", BROKERS)
+def test_what_lands_is_what_the_templates_import(
+    shop: Path, add_consumer: Script, tree: Tree, broker: str
+) -> None:
     # Given the templates of the consumer on the one hand
-    add_consumer(shop)
+    add_consumer(shop, broker=broker)
     landed = tree(shop / "app")
 
     # Then every import from the package is there on the other
@@ -269,7 +275,8 @@ def test_no_file_of_the_scripts_has_a_name_that_installers_drop() -> None:
 def test_list_names_the_kinds(script: Script) -> None:
     listed = script("list", "--format", "json")
 
-    assert [kind["kind"] for kind in listed.data] == ["redis-consumer", "outbox-relay"]
+    assert [kind["kind"] for kind in listed.data] == ["redis-consumer", "rabbitmq-consumer", "outbox-relay"]
+    assert {name for kind in listed.data for name in kind["extras"]} == {"redis", "rabbitmq"}
     assert "outbox-relay" in script("list").out
 
 
@@ -286,14 +293,133 @@ def test_lower_bounds_are_those_that_are_tested() -> None:
     tested = {entry for group in ("templates", "test") for entry in groups[group] if isinstance(entry, str)}
 
     # pydantic comes with pydantic-settings and has no bound of its own
+    servers = {package for broker in BROKERS.values() for package in broker.test_packages}
     asked = {*dependencies.RUNTIME.values(), *dependencies.TESTS} - {dependencies.RUNTIME["pydantic"]}
-    assert asked <= tested
+    assert asked | servers <= tested
 
 
-def test_extras_land_when_asked_for(shop: Path, script: Script, tree: Tree) -> None:
-    script("outbox-relay", "--project", shop)
+EXTRA_FILES = [
+    ("redis", "publisher", {"publisher", "redis_publisher", "redis_broker"}),
+    ("redis", "batch", {"batch"}),
+    ("redis", "in-order", {"in_order", "stream_in_order"}),
+    ("rabbitmq", "publisher", {"publisher", "rabbit_publisher", "rabbit_broker"}),
+    ("rabbitmq", "batch", {"batch"}),
+    ("rabbitmq", "in-order", {"in_order", "rabbit_in_order"}),
+    ("rabbitmq", "priority", {"rabbit_priority"}),
+    ("rabbitmq", "rpc", {"rabbit_rpc", "rabbit_rpc_server"}),
+]
+
+
+@pytest.mark.parametrize(("broker", "extra", "files"), EXTRA_FILES)
+def test_extras_land_when_asked_for(
+    shop: Path, add_consumer: Script, script: Script, tree: Tree, *, broker: str, extra: str, files: set[str]
+) -> None:
+    add_consumer(shop, broker=broker)
     before = tree(shop)
-    assert "app/core/redis_publisher.py" not in before
-    assert script("outbox-relay", "--project", shop, "--with", "publisher").code == 0
-    assert tree(shop).keys() - before.keys() == {"app/core/redis_publisher.py"}
+
+    added = add_consumer(shop, "--with", extra, broker=broker)
+
+    assert added.code == 0, added.err
+    new = tree(shop).keys() - before.keys()
+    assert {f"app/core/{name}.py" for name in files} <= new
+    assert all(name.startswith("app/core/") for name in new)
+    assert script("diff", "--project", shop).code == 0
+
+
+def test_all_extras_are_tested() -> None:
+    known = {(broker.name, extra) for broker in BROKERS.values() for extra in broker.extras}
+    assert {(broker, extra) for broker, extra, _ in EXTRA_FILES} == known
+
+
+# -- two brokers ---------------------------------------------------------------------------------------------
+
+OTHER = {"redis": re.compile(r"rabbit|aio_pika|aiormq"), "rabbitmq": re.compile("redis|app.core.stream")}
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_a_broker_brings_nothing_of_the_other(
+    shop: Path, add_consumer: Script, script: Script, tree: Tree, broker: str
+) -> None:
+    before = tree(shop)
+    consumer = add_consumer(shop, "--with", "publisher", "--format", "json", broker=broker)
+    relay = script("outbox-relay", "--project", shop, "--format", "json", "--broker", broker)
+
+    # Then neither a file nor an import nor a requirement is that of the other broker
+    new = {name: text for name, text in tree(shop).items() if name not in before}
+    imports = [
+        line
+        for text in new.values()
+        for line in text.splitlines()
+        if line.lstrip().startswith(("from ", "import "))
+    ]
+    asked = [*consumer.data["todo"], *relay.data["todo"], *consumer.data["environment"]]
+    for line in [*new, *imports, *asked]:
+        assert not OTHER[broker].search(line.lower()), line
+
+
+def test_report_of_a_rabbitmq_consumer(shop: Path, add_consumer: Script) -> None:
+    data = add_consumer(shop, "--format", "json", "--dry-run", broker="rabbitmq").data
+    text = add_consumer(shop, broker="rabbitmq").out
+
+    assert (data["kind"], data["broker"]) == ("rabbitmq-consumer", "rabbitmq")
+    assert data["environment"] == {"RABBITMQ_URL": "amqp://user:password@host:5672/"}
+    assert data["dead_letters"] == "python -m app.workers.dead_letters order_paid list"
+    assert any("aio-pika>=" in step for step in data["todo"])
+    assert any("TEST_RABBITMQ_URL" in step for step in data["todo"])
+    assert "(RabbitMQ queue order_paid, bound to shop.order.paid)" in text
+
+
+def test_consumers_of_both_brokers_share_what_is_no_brokers(
+    shop: Path, add_consumer: Script, script: Script, tree: Tree
+) -> None:
+    add_consumer(shop)
+    before = tree(shop)
+
+    added = add_consumer(
+        shop, broker="rabbitmq", name="order_cancelled", calls="app.services.orders:OrderService.cancel"
+    )
+
+    assert added.code == 0, added.err
+    new = tree(shop).keys() - before.keys()
+    assert {name for name in new if not name.startswith("app/core/rabbit")} == {
+        "app/consumers/order_cancelled.py",
+        "tests/workers/rabbit_lab.py",
+        "tests/workers/test_worker_order_cancelled.py",
+    }
+    assert "app/core/rabbit_consumer.py" in new
+    assert {name: tree(shop)[name] for name in before} == before
+    assert script("diff", "--project", shop).code == 0
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_a_relay_goes_where_the_consumers_are(
+    shop: Path, add_consumer: Script, script: Script, broker: str
+) -> None:
+    add_consumer(shop, broker=broker)
+
+    relay = script("outbox-relay", "--project", shop, "--format", "json")
+
+    assert relay.data["broker"] == broker
+    text = (shop / "app" / "workers" / "outbox_relay.py").read_text()
+    assert f"import {'RedisBroker' if broker == 'redis' else 'RabbitBroker'}" in text
+    assert "`python -m app.workers.run outbox_relay` runs" in text
+    test = (shop / "tests" / "workers" / "test_worker_outbox_relay.py").read_text()
+    assert f'BROKER = "{broker}"' in test
+
+
+def test_a_relay_stays_with_its_broker(shop: Path, add_consumer: Script, script: Script) -> None:
+    # Given a relay for RabbitMQ, and consumers of both
+    script("outbox-relay", "--project", shop, "--broker", "rabbitmq")
+    add_consumer(shop)
+
+    # When it is added again, then nothing changes
+    again = script("outbox-relay", "--project", shop, "--format", "json")
+    assert again.code == 0, again.err
+    assert not again.data["changed"]
+
+    # Unless it is to be another one
+    forced = script("outbox-relay", "--project", shop, "--broker", "redis", "--force", "--format", "json")
+    assert forced.code == 0, forced.err
+    replaced = {file["path"] for file in forced.data["files"] if file["state"] == "replaced"}
+    assert replaced == {"app/workers/outbox_relay.py", "tests/workers/test_worker_outbox_relay.py"}
     assert script("diff", "--project", shop).code == 0

@@ -45,6 +45,24 @@ def test_consumer_of_the_templates_own_service_is_the_template(shop: Path, add_c
     assert (shop / "app" / "consumers" / "order_paid.py").read_bytes() == template.read_bytes()
 
 
+def test_rabbitmq_consumer_is_the_same_but_for_what_runs_it(shop: Path, add_consumer: Script) -> None:
+    assert add_consumer(shop, broker="rabbitmq").code == 0
+
+    template = (ROOT / "templates" / "app" / "consumers" / "order_paid.py").read_text()
+    renamed = template.replace("app.core.stream_consumer", "app.core.rabbit_consumer")
+    expected = renamed.replace("StreamConsumer", "RabbitConsumer")
+    assert (shop / "app" / "consumers" / "order_paid.py").read_text() == expected
+    assert expected.count("RabbitConsumer") == 3
+
+
+def test_consumer_of_the_example_is_what_the_script_writes(shop: Path, add_consumer: Script) -> None:
+    calls = "app.services.emails:EmailService.send"
+    assert add_consumer(shop, broker="rabbitmq", name="order_placed", calls=calls).code == 0
+
+    template = ROOT / "templates" / "app" / "consumers" / "order_placed.py"
+    assert (shop / "app" / "consumers" / "order_placed.py").read_bytes() == template.read_bytes()
+
+
 def test_parameters_become_fields_with_their_types_and_defaults(made: Callable[..., str]) -> None:
     text = made(
         "number: int, when: datetime, *, price: Decimal = Decimal('1.5'), note: str | None = None",

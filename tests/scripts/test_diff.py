@@ -4,20 +4,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from workerkit.brokers import BROKERS
+
 Script = Callable[..., Any]
 
 
+@pytest.mark.parametrize("broker", BROKERS)
 def test_fresh_copies_do_not_differ_whatever_the_package_is_called(
-    shop: Path, acme: Path, add_consumer: Script, script: Script
+    shop: Path, acme: Path, add_consumer: Script, script: Script, broker: str
 ) -> None:
-    add_consumer(shop)
-    add_consumer(acme, calls="acme.services.orders:OrderService.mark_paid")
+    add_consumer(shop, broker=broker)
+    add_consumer(acme, broker=broker, calls="acme.services.orders:OrderService.mark_paid")
     script("outbox-relay", "--project", acme)
 
     for project in (shop, acme):
         compared = script("diff", "--project", project, "--format", "json")
         assert compared.code == 0, compared.out
         assert {file["state"] for file in compared.data} == {"same"}
+        names = {Path(file["path"]).name for file in compared.data}
+        assert BROKERS[broker].consumer.rpartition(".")[2] + ".py" in names
+        assert Path(BROKERS[broker].test_support).name in names
 
 
 def test_edited_and_missing_copies_are_shown(acme: Path, add_consumer: Script, script: Script) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from support.servers import PostgresServer, RedisServer
+from workerkit.brokers import BROKERS
 
 Script = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
+FUTURE = "from __future__ import annotations\n\n"
 STRICT = """
 [tool.pytest.ini_options]
 filterwarnings = ["error"]
@@ -42,54 +44,123 @@ def ledgers(output: str) -> list[dict[str, int]]:
     return [{name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", line)} for line in lines]
 
 
-def given_servers(postgres: PostgresServer, redis_server: RedisServer) -> dict[str, str]:
-    return {"TEST_DATABASE_URL": postgres.database_url("postgres"), "TEST_REDIS_URL": redis_server.url}
+Servers = Callable[[str], dict[str, str]]
+
+
+@pytest.fixture
+def servers(request: pytest.FixtureRequest, postgres: PostgresServer) -> Servers:
+    """Gives the variables that lead the tests to the servers of this run, those of one broker."""
+
+    def given(broker: str) -> dict[str, str]:
+        database = {"TEST_DATABASE_URL": postgres.database_url("postgres")}
+        if broker == "redis":
+            server: RedisServer = request.getfixturevalue("redis_server")
+            return {**database, "TEST_REDIS_URL": server.url}
+        return {**database, "TEST_RABBITMQ_URL": request.getfixturevalue("rabbit_url")}
+
+    return given
 
 
 @pytest.mark.services
-def test_they_pass_with_servers_out_of_packages(shop: Path, add_consumer: Script, script: Script) -> None:
-    # Given a project that turns warnings into errors
+@pytest.mark.parametrize(("broker", "library"), [("redis", "aio_pika"), ("rabbitmq", "redis")])
+def test_they_pass_with_servers_of_their_own(
+    shop: Path, add_consumer: Script, script: Script, *, broker: str, library: str
+) -> None:
+    # Given a project that turns warnings into errors, and has not got what only the other broker needs
     pyproject = shop / "pyproject.toml"
     pyproject.write_text(pyproject.read_text() + STRICT)
-    add_consumer(shop)
+    missing = shop.parent / "missing" / f"{library}.py"
+    missing.parent.mkdir()
+    missing.write_text(f"raise ImportError('no {library} here')")
+    add_consumer(shop, broker=broker)
     script("outbox-relay", "--project", shop)
 
     # When its tests run without any server being given
-    done = run_tests(shop)
+    done = run_tests(shop, PYTHONPATH=str(missing.parent))
 
     # Then all pass, and every account is printed and clean
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "10 passed" in done.stdout
+    assert "11 passed" in done.stdout
     accounts = ledgers(done.stdout)
-    assert len(accounts) == 10
+    assert len(accounts) == 11
     assert sum(account["lost"] for account in accounts) == 0
     assert sum(account["recovered"] for account in accounts) >= 4
 
 
+def test_they_say_what_to_set_where_there_is_no_server(shop: Path, add_consumer: Script) -> None:
+    # Given a machine without RabbitMQ
+    add_consumer(shop, broker="rabbitmq")
+    lab = shop / "tests" / "workers" / "rabbit_lab.py"
+    text = lab.read_text()
+    assert text.count("/usr/lib/rabbitmq/bin") == 1
+    lab.write_text(text.replace("/usr/lib/rabbitmq/bin", "/nowhere"))
+
+    done = run_tests(shop, "-k", "test_one_message", PATH="/nowhere")
+
+    # Then the test fails, it is not skipped
+    assert done.returncode == 1
+    assert "1 error" in done.stdout
+    assert "set TEST_RABBITMQ_URL to the address of one for tests, or install rabbitmq-server" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("broker", "some", "number"),
+    [
+        ("redis", "place_order or outbox_relay or test_one_message", 12),
+        ("rabbitmq", "outbox_relay or test_one_message or do_not_fit", 8),
+    ],
+)
 def test_they_pass_in_a_renamed_package_with_servers_that_are_given(
-    acme: Path, add_consumer: Script, script: Script, postgres: PostgresServer, redis_server: RedisServer
+    acme: Path, add_consumer: Script, script: Script, servers: Servers, *, broker: str, some: str, number: int
 ) -> None:
     # Given another package below src/, a payload with parts, and one with an idempotency key
-    add_consumer(acme, name="place_order", calls="acme.services.orders:OrderService.place")
-    add_consumer(acme, name="capture", calls="acme.services.payments:PaymentService.capture")
+    add_consumer(acme, broker=broker, name="place_order", calls="acme.services.orders:OrderService.place")
+    add_consumer(acme, broker=broker, name="capture", calls="acme.services.payments:PaymentService.capture")
     script("outbox-relay", "--project", acme)
 
     # When the tests run without pytest-asyncio and in another import mode
-    servers = given_servers(postgres, redis_server)
-    some = ("-k", "place_order or outbox_relay or test_one_message")
-    done = run_tests(acme, "-p", "no:asyncio", "--import-mode=importlib", "-W", "error", *some, **servers)
+    options = ("-p", "no:asyncio", "--import-mode=importlib", "-W", "error", "-k", some)
+    done = run_tests(acme, *options, **servers(broker))
 
     # Then all pass
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "11 passed" in done.stdout
+    assert f"{number} passed" in done.stdout
+
+
+def test_consumers_of_both_brokers_are_tested_together(
+    shop: Path, add_consumer: Script, servers: Servers
+) -> None:
+    add_consumer(shop)
+    add_consumer(shop, broker="rabbitmq", name="cancel", calls="app.services.orders:OrderService.cancel")
+
+    done = run_tests(shop, "-k", "test_one_message", **(servers("redis") | servers("rabbitmq")))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+
+
+def test_a_queue_of_the_users_own_is_found(shop: Path, add_consumer: Script, servers: Servers) -> None:
+    # Given a consumer whose queue has another name and is bound to an exchange of its own
+    add_consumer(shop, broker="rabbitmq")
+    worker = shop / "app" / "consumers" / "order_paid.py"
+    text = worker.read_text().replace(
+        "return RabbitConsumer(consumer)",
+        'return RabbitConsumer(consumer, queue=Queue("paid", "shop.order.*", "shop", single_active=True))',
+    )
+    worker.write_text(f"from app.core.rabbit_topology import Queue\n{text}".replace(FUTURE, ""))
+
+    some = ("-k", "test_one_message or do_not_fit")
+    done = run_tests(shop, *some, **servers("rabbitmq"))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
 
 
 def test_service_that_is_a_plain_function_is_replaced_too(
     shop: Path,
     service: Callable[[str], Path],
     add_consumer: Script,
-    postgres: PostgresServer,
-    redis_server: RedisServer,
+    servers: Servers,
 ) -> None:
     service(
         "from sqlalchemy.ext.asyncio import AsyncSession\n\n\n"
@@ -97,14 +168,12 @@ def test_service_that_is_a_plain_function_is_replaced_too(
     )
     add_consumer(shop, name="touched", calls="app.services.made:touch")
 
-    done = run_tests(shop, "-k", "test_one_message", **given_servers(postgres, redis_server))
+    done = run_tests(shop, "-k", "test_one_message", **servers("redis"))
 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_they_touch_no_database_but_their_own(
-    shop: Path, add_consumer: Script, postgres: PostgresServer, redis_server: RedisServer
-) -> None:
+def test_they_touch_no_database_but_their_own(shop: Path, add_consumer: Script, servers: Servers) -> None:
     # Given settings that take the address from another variable
     config = shop / "app" / "core" / "config.py"
     config.write_text(config.read_text().replace("    database_url: SecretStr =", "    dsn: SecretStr ="))
@@ -113,7 +182,7 @@ def test_they_touch_no_database_but_their_own(
     add_consumer(shop)
 
     # When the tests run
-    done = run_tests(shop, "-x", **given_servers(postgres, redis_server))
+    done = run_tests(shop, "-x", **servers("redis"))
 
     # Then they stop before anything is written, and say what to change
     assert done.returncode == 1
@@ -122,12 +191,14 @@ def test_they_touch_no_database_but_their_own(
 
 BREAKS = {
     "the session helper does not commit": (
+        "redis",
         "core/database.py",
         "async with session_factory() as session, session.begin():",
         "async with session_factory() as session:",
         "test_one_message",
     ),
     "the handler opens a session of its own": (
+        "redis",
         "consumers/order_paid.py",
         "    await OrderService(session).mark_paid(",
         """
@@ -137,27 +208,58 @@ BREAKS = {
         "test_one_message",
     ),
     "the service has another signature than the handler thinks": (
+        "redis",
         "services/orders.py",
         "async def mark_paid(self, order_id: int, payment_reference: str)",
         "async def mark_paid(self, order_id: int, reference: str)",
         "test_one_message",
     ),
     "a message is acknowledged whatever becomes of it": (
-        "core/stream_consumer.py",
+        "redis",
+        "core/message_worker.py",
         "if isinstance(outcome, Done):",
         "if True:",
         "test_failure_that_passes",
+    ),
+    "nothing is acknowledged": (
+        "rabbitmq",
+        "core/rabbit_queue.py",
+        "tags = [arrival.tag for arrival in arrivals if self.has(arrival)]",
+        "tags: list[int] = []",
+        "test_what_is_done_is_acknowledged",
+    ),
+    "the copy for a retry is not sent": (
+        "rabbitmq",
+        "core/rabbit_queue.py",
+        "            await self._copies.publish(copy, key, exchange)\n",
+        "            pass\n",
+        "test_failure_that_passes",
+    ),
+    "dead letters are not kept as they came": (
+        "rabbitmq",
+        "core/rabbit_queue.py",
+        "        message.body,\n        headers=",
+        "        b'',\n        headers=",
+        "test_messages_that_do_not_fit",
+    ),
+    "the relay never looks whether the broker was emptied": (
+        "rabbitmq",
+        "core/rabbit_broker.py",
+        "return Loss.ALL",
+        "return Loss.NONE",
+        "test_messages_that_the_broker_has_lost",
     ),
 }
 
 
 @pytest.mark.parametrize("what", BREAKS)
 def test_they_fail_when_a_joint_is_broken(
-    shop: Path, add_consumer: Script, postgres: PostgresServer, redis_server: RedisServer, what: str
+    shop: Path, add_consumer: Script, script: Script, servers: Servers, what: str
 ) -> None:
     # Given a project in which one joint is broken
-    add_consumer(shop)
-    file, old, new, noticed_by = BREAKS[what]
+    broker, file, old, new, noticed_by = BREAKS[what]
+    add_consumer(shop, broker=broker)
+    script("outbox-relay", "--project", shop)
     path = shop / "app" / file
     text = path.read_text()
     assert old in text
@@ -167,7 +269,7 @@ def test_they_fail_when_a_joint_is_broken(
     conftest.write_text(conftest.read_text().replace("DEADLINE = 20.0", "DEADLINE = 6.0"))
 
     # When the tests run
-    done = run_tests(shop, "-k", noticed_by, **given_servers(postgres, redis_server))
+    done = run_tests(shop, "-k", noticed_by, **servers(broker))
 
     # Then they fail, and not for want of a server
     assert done.returncode == 1, done.stdout
@@ -175,12 +277,14 @@ def test_they_fail_when_a_joint_is_broken(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("broker", BROKERS)
 def test_what_lands_passes_the_linter_and_the_type_checker(
-    acme: Path, add_consumer: Script, script: Script
+    acme: Path, add_consumer: Script, script: Script, broker: str
 ) -> None:
+    extras = [word for extra in BROKERS[broker].extras for word in ("--with", extra)]
     services = {"place_order": "orders:OrderService.place", "capture": "payments:PaymentService.capture"}
     for name, calls in services.items():
-        add_consumer(acme, name=name, calls=f"acme.services.{calls}")
+        add_consumer(acme, *extras, broker=broker, name=name, calls=f"acme.services.{calls}")
     script("outbox-relay", "--project", acme)
     config = ["--no-cache", "--config", str(ROOT / "pyproject.toml")]
 

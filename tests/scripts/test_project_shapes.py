@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 
+from workerkit.brokers import BROKERS
+
 Script = Callable[..., Any]
 Tree = Callable[[Path], dict[str, str]]
 ACME = "acme.services.orders:OrderService.mark_paid"
 
 
-def test_renamed_package_below_src(acme: Path, add_consumer: Script, script: Script, tree: Tree) -> None:
-    added = add_consumer(acme, "--format", "json", calls=ACME)
+@pytest.mark.parametrize("broker", BROKERS)
+def test_renamed_package_below_src(
+    acme: Path, add_consumer: Script, script: Script, tree: Tree, broker: str
+) -> None:
+    added = add_consumer(acme, "--format", "json", broker=broker, calls=ACME)
     relay = script("outbox-relay", "--project", acme, "--format", "json")
 
     assert (added.code, relay.code) == (0, 0), added.err + relay.err

@@ -86,7 +86,7 @@ def test_names_that_are_no_modules(shop: Path, add_consumer: Script, name: str) 
     refused(add_consumer(shop, name=name), USAGE, name)
 
 
-@pytest.mark.parametrize("name", ["run", "outbox_relay"])
+@pytest.mark.parametrize("name", ["run", "outbox_relay", "dead_letters"])
 def test_names_that_are_taken(shop: Path, add_consumer: Script, name: str) -> None:
     refused(add_consumer(shop, name=name), TAKEN, "is taken")
 
@@ -142,6 +142,37 @@ def test_project_without_a_base_of_the_models(script: Script, shop: Path) -> Non
     refused(script("outbox-relay", "--project", shop), PROJECT, "no module app.models.base", "Base")
 
 
-def test_unknown_command_and_missing_options(script: Script, shop: Path) -> None:
+def test_two_kinds_of_relay_for_one_outbox(script: Script, shop: Path, tree: Tree) -> None:
+    script("outbox-relay", "--project", shop, "--broker", "redis")
+    before = tree(shop)
+
+    run = script("outbox-relay", "--project", shop, "--broker", "rabbitmq")
+
+    refused(run, TAKEN, "app/workers/outbox_relay.py: sends to Redis", "--force")
+    assert tree(shop) == before
+
+
+def test_relay_in_a_project_of_both_brokers(script: Script, shop: Path, add_consumer: Script) -> None:
+    add_consumer(shop)
+    add_consumer(shop, broker="rabbitmq", name="other")
+
+    refused(script("outbox-relay", "--project", shop), USAGE, "Redis and RabbitMQ", "--broker")
+
+
+@pytest.mark.parametrize("extra", ["rpc", "priority"])
+def test_extra_that_the_broker_has_not(shop: Path, add_consumer: Script, extra: str) -> None:
+    refused(add_consumer(shop, "--with", extra), USAGE, extra, "not for Redis", "publisher, batch, in-order")
+
+
+def test_support_of_tests_from_before_there_were_two_brokers(shop: Path, add_consumer: Script) -> None:
+    (shop / "tests" / "workers").mkdir(parents=True)
+    (shop / "tests" / "workers" / "conftest.py").write_text("def consumer_lab(): ...\n")
+
+    refused(add_consumer(shop), TAKEN, "tests/workers/conftest.py", "lacks labs", "--force")
+
+
+def test_unknown_command_and_missing_options(script: Script, add_consumer: Script, shop: Path) -> None:
     assert script("celery").code == USAGE
     assert script("redis-consumer", "name", "--project", shop).code == USAGE
+    assert script("outbox-relay", "--project", shop, "--broker", "kafka").code == USAGE
+    assert add_consumer(shop, "--with", "kafka").code == USAGE

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 _open_accounts: list["Ledger"] = []
+_adopted: list[str] = []
 
 
 @dataclass
@@ -85,7 +86,12 @@ class Ledger:
 
 def lines() -> list[str]:
     """The lines of all ledgers so far, in the order in which they were opened."""
-    return [ledger.line() for ledger in _open_accounts]
+    return [*_adopted, *(ledger.line() for ledger in _open_accounts)]
+
+
+def adopt(lines_: list[str]) -> None:
+    """Take over the lines of another process of this run."""
+    _adopted.extend(lines_)
 
 
 def forget(ledger: Ledger) -> None:

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import asyncpg
 
-from support import binaries, reaper
+from support import chroot, generations, reaper
 from support.server import Server, ServerError
 
 SUPERUSER = "postgres"
@@ -49,9 +49,10 @@ def _new_cluster(folder_of_programs: Path) -> Path:
     cluster = base / "data"
     _hand_over(cluster)
     command = [str(folder_of_programs / "initdb"), "--pgdata", str(cluster), "--username", SUPERUSER]
-    account = _account()
+    options = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+    start, account = chroot.launch([*command, *options], _account())
     result = subprocess.run(
-        [*command, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"],
+        start,
         cwd=base,
         user=account,
         group=account,
@@ -81,7 +82,7 @@ class PostgresServer(Server):
     ) -> None:
         super().__init__()
         self._cluster = cluster
-        self._programs = binaries.postgres_folder()
+        self._programs = generations.postgres_folder()
         durable = "on" if fsync else "off"
         self._options = {
             "listen_addresses": self.host,
@@ -110,7 +111,8 @@ class PostgresServer(Server):
     def answers(self) -> bool:
         """pg_isready tells a server that accepts sessions from one that still recovers."""
         command = [str(self._programs / "pg_isready"), "-q", "-t", "1", "-h", self.host, "-p", str(self.port)]
-        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+        start = chroot.launch(command).command
+        return subprocess.run(start, check=False, capture_output=True).returncode == 0
 
     @property
     def url(self) -> str:

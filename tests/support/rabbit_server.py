@@ -6,7 +6,7 @@ import socket
 import subprocess
 from typing import ClassVar
 
-from support import binaries, reaper
+from support import chroot, generations, reaper
 from support.ports import free_port
 from support.server import Server, ServerError
 from support.wait import eventually_sync
@@ -30,7 +30,7 @@ class RabbitServer(Server):
 
     def __init__(self, *, config: dict[str, str] | None = None) -> None:
         super().__init__()
-        self._program = binaries.rabbitmq_server()
+        self._program = generations.rabbitmq_server()
         self._node = f"test{self.port}@localhost"
         self._dist_port = free_port()
         self._epmd_port = free_port()
@@ -66,9 +66,10 @@ class RabbitServer(Server):
 
     def prepare(self) -> None:
         super().prepare()
+        epmd = [str(generations.epmd()), "-port", str(self._epmd_port), "-address", self.host]
         if self._epmd is None or self._epmd.poll() is not None:
             self._epmd = subprocess.Popen(
-                [str(binaries.epmd()), "-port", str(self._epmd_port), "-address", self.host],
+                chroot.launch(epmd).command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -110,8 +111,9 @@ class RabbitServer(Server):
 
         For example `list_queues name messages`, `close_all_connections reason`, `stop_app`, `start_app`.
         """
+        program = str(self._program.with_name("rabbitmqctl"))
         result = subprocess.run(
-            [str(self._program.with_name("rabbitmqctl")), "--quiet", "-n", self._node, *arguments],
+            chroot.launch([program, "--quiet", "-n", self._node, *arguments]).command,
             cwd=self.folder,
             env=self.environment(),
             capture_output=True,

@@ -4,7 +4,7 @@ import socket
 from pathlib import Path
 from typing import ClassVar
 
-from support import binaries
+from support import generations
 from support.server import Server, ServerError
 
 
@@ -26,7 +26,7 @@ class RedisServer(Server):
         options: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self._binary = binary or binaries.redis_server()
+        self._binary = binary or generations.redis_server()
         self._options = {
             "port": str(self.port),
             "bind": self.host,

@@ -1,22 +1,26 @@
-"""One fault test's world: a shop with orders, a stream, workers, and what became of it all."""
+"""One fault test's world: a shop with orders, a broker, workers, and what became of it all."""
 
 import json
 import shutil
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import asyncpg
 import redis
 
+from app.core.rabbit_topology import SHORTEST_PAUSE, Queue, pause_for
 from app.core.stream_scripts import PARKED
 from support import reaper
+from support.amqp import Amqp
 from support.ledger import Ledger
+from support.servers import RabbitServer
 from support.wait import eventually
 from support.workers import IMPORT_PATH, ROOT, WorkerProcess
 
@@ -44,24 +48,49 @@ class Dead:
 
 @dataclass
 class Scene:
-    """Orders in a database, a stream in a Redis, and workers that are killed when the scene ends.
+    """Orders in a database, messages in a broker, and workers that are killed when the scene ends.
 
-    `postgres_url` and `redis_url` lead to the servers; workers may be sent through a proxy by
-    `worker(env=…)`. `topic` and `group` are those of the consumer under test.
+    `postgres_url` leads to the server; workers may be sent through a proxy by `worker(env=…)`. `topic` and
+    `group` are those of the consumer under test. What depends on the broker is in the subclasses.
     """
 
+    broker: ClassVar[str]
     postgres_url: str
-    redis_url: str
-    topic: str = "shop.work"
-    group: str = "faulty"
-    settings: dict[str, str] = field(default_factory=lambda: dict(QUICK))
-    workers: list[WorkerProcess] = field(default_factory=list)
+    topic: str = field(default="shop.work", kw_only=True)
+    group: str = field(default="faulty", kw_only=True)
+    settings: dict[str, str] = field(default_factory=lambda: dict(QUICK), kw_only=True)
+    workers: list[WorkerProcess] = field(default_factory=list, kw_only=True)
 
     def __post_init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="scene-"))
         reaper.watch_folder(self.folder)
-        self.redis: Any = redis.Redis.from_url(self.redis_url, socket_timeout=10)
         self.accepted: list[int] = []
+
+    # -- the broker --------------------------------------------------------------------------------------
+
+    def environment(self) -> dict[str, str]:
+        """How a worker finds the broker."""
+        raise NotImplementedError
+
+    def put(self, events: Iterable[bytes]) -> None:
+        """Send messages as they are."""
+        raise NotImplementedError
+
+    def waiting(self) -> int:
+        """Messages that wait for a retry."""
+        raise NotImplementedError
+
+    def held(self) -> int:
+        """Messages in the hands of workers."""
+        raise NotImplementedError
+
+    def left(self) -> int:
+        """Messages that are not settled: waiting, in hand, or unread. 0 when all is done."""
+        raise NotImplementedError
+
+    def dead(self) -> list[Dead]:
+        """The dead letters."""
+        raise NotImplementedError
 
     # -- workers -----------------------------------------------------------------------------------------
 
@@ -69,9 +98,10 @@ class Scene:
         """Start a worker against this scene's servers; `env` overrides settings."""
         settings = {
             "DATABASE_URL": self.postgres_url,
-            "REDIS_URL": self.redis_url,
             "DB_POOL_SIZE": "12",
             "FAULTY_FOLDER": str(self.folder),
+            "FAULTY_BROKER": self.broker,
+            **self.environment(),
             **self.settings,
             **env,
         }
@@ -128,7 +158,7 @@ class Scene:
 
         await eventually(missing, deadline_s, f"{len(wanted)} orders are processed", ignore=(OSError,))
 
-    # -- the stream --------------------------------------------------------------------------------------
+    # -- messages ----------------------------------------------------------------------------------------
 
     def event(
         self, order_id: int, *, id_: str | None = None, type_: str = "shop.work.v1", **data: Any
@@ -147,48 +177,13 @@ class Scene:
     def send(self, orders: Iterable[int], **data: Any) -> list[int]:
         """Add a message for each order; the orders, which now are accepted."""
         chosen = list(orders)
-        for start in range(0, len(chosen), 500):
-            pipe = self.redis.pipeline(transaction=False)
-            for order_id in chosen[start : start + 500]:
-                pipe.xadd(self.topic, {"event": self.event(order_id, **data)})
-            pipe.execute()
+        self.put(self.event(order_id, **data) for order_id in chosen)
         self.accepted += chosen
         return chosen
 
-    def send_raw(self, event: bytes) -> bytes:
-        """Add a message as it is; its entry's id."""
-        return bytes(self.redis.xadd(self.topic, {"event": event}))
-
-    def pending(self) -> list[dict[str, Any]]:
-        """Entries that are in somebody's hands or wait for a retry."""
-        if not self.redis.exists(self.topic):
-            return []
-        return list(self.redis.xpending_range(self.topic, self.group, "-", "+", 10_000))
-
-    def parked(self) -> list[dict[str, Any]]:
-        """Entries that wait for a retry."""
-        return [entry for entry in self.pending() if entry["consumer"] == PARKED.encode()]
-
-    def lag(self) -> int:
-        """Entries that nobody has read, those in hand included: 0 when all is done."""
-        (group,) = self.redis.xinfo_groups(self.topic)
-        unread = self.redis.xrange(self.topic, min=b"(" + group["last-delivered-id"])
-        return len(unread) + int(group["pending"])
-
-    def dead(self) -> list[Dead]:
-        """The dead letters."""
-        letters = []
-        for _, fields in self.redis.xrange(f"{{{self.topic}}}:dead:{self.group}"):
-            named = {key.decode(): value for key, value in fields.items()}
-            letters.append(
-                Dead(
-                    named.get("event", b""),
-                    named["dead.reason"].decode(),
-                    int(named["dead.deliveries"]),
-                    named,
-                )
-            )
-        return letters
+    def send_raw(self, event: bytes) -> None:
+        """Add a message as it is."""
+        self.put([event])
 
     # -- the account -------------------------------------------------------------------------------------
 
@@ -211,7 +206,6 @@ class Scene:
         """Kill the workers and remove the folder."""
         for worker in self.workers:
             worker.close()
-        self.redis.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -221,3 +215,135 @@ class Scene:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@dataclass
+class RedisScene(Scene):
+    """Messages in a Redis stream."""
+
+    broker: ClassVar[str] = "redis"
+    redis_url: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.redis: Any = redis.Redis.from_url(self.redis_url, socket_timeout=10)
+
+    def environment(self) -> dict[str, str]:
+        return {"REDIS_URL": self.redis_url}
+
+    def put(self, events: Iterable[bytes]) -> None:
+        for chunk in batched(events, 500):
+            pipe = self.redis.pipeline(transaction=False)
+            for event in chunk:
+                pipe.xadd(self.topic, {"event": event})
+            pipe.execute()
+
+    def pending(self) -> list[dict[str, Any]]:
+        """Entries that are in somebody's hands or wait for a retry."""
+        if not self.redis.exists(self.topic):
+            return []
+        return list(self.redis.xpending_range(self.topic, self.group, "-", "+", 10_000))
+
+    def parked(self) -> list[dict[str, Any]]:
+        """Entries that wait for a retry."""
+        return [entry for entry in self.pending() if entry["consumer"] == PARKED.encode()]
+
+    def waiting(self) -> int:
+        return len(self.parked())
+
+    def held(self) -> int:
+        return len(self.pending()) - len(self.parked())
+
+    def left(self) -> int:
+        (group,) = self.redis.xinfo_groups(self.topic)
+        unread = self.redis.xrange(self.topic, min=b"(" + group["last-delivered-id"])
+        return len(unread) + int(group["pending"])
+
+    def dead(self) -> list[Dead]:
+        letters = []
+        for _, fields in self.redis.xrange(f"{{{self.topic}}}:dead:{self.group}"):
+            named = {key.decode(): value for key, value in fields.items()}
+            letters.append(
+                Dead(
+                    named.get("event", b""),
+                    named["dead.reason"].decode(),
+                    int(named["dead.deliveries"]),
+                    named,
+                )
+            )
+        return letters
+
+    def close(self) -> None:
+        super().close()
+        self.redis.close()
+
+
+@dataclass
+class RabbitScene(Scene):
+    """Messages in a RabbitMQ queue. What an earlier scene left in the virtual host is deleted first."""
+
+    broker: ClassVar[str] = "rabbitmq"
+    server: RabbitServer
+    exchange: str = "events"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.amqp = Amqp(self.server.url)
+        self._letters: list[Dead] = []
+        queue = self.queue
+        self.amqp.delete(queue.name, queue.dead, *self.pauses())
+
+    @property
+    def queue(self) -> Queue:
+        """The queue of the consumer under test."""
+        return Queue(self.group, self.topic, self.exchange)
+
+    def pauses(self) -> list[str]:
+        """The queues in which retries wait."""
+        lengths = [SHORTEST_PAUSE * 2**n for n in range(12)]
+        return [pause_for(self.exchange, seconds).name for seconds in lengths]
+
+    def environment(self) -> dict[str, str]:
+        return {"RABBITMQ_URL": self.server.url, "RABBITMQ_EXCHANGE": self.exchange}
+
+    def put(self, events: Iterable[bytes]) -> None:
+        """Send; before the first worker has made the queue, it is made here, as it would be."""
+        if not self.amqp.exists(self.queue.name):
+            self.amqp.prepare(self.queue)
+        for chunk in batched(events, 2000):
+            self.amqp.publish(self.exchange, self.topic, chunk)
+
+    def waiting(self) -> int:
+        return sum(self.amqp.ready(name) for name in self.pauses())
+
+    def _counts(self) -> dict[str, tuple[int, int]]:
+        """Ready and unacknowledged messages of each queue."""
+        columns = ("name", "messages_ready", "messages_unacknowledged")
+        lines = self.server.rabbitmqctl("list_queues", "--no-table-headers", *columns).splitlines()
+        return {name: (int(ready), int(held)) for name, ready, held in (line.split("\t") for line in lines)}
+
+    def held(self) -> int:
+        return self._counts().get(self.queue.name, (0, 0))[1]
+
+    def left(self) -> int:
+        counts = self._counts()
+        return sum(sum(counts.get(name, (0, 0))) for name in (self.queue.name, *self.pauses()))
+
+    def dead(self) -> list[Dead]:
+        for letter in self.amqp.take(self.queue.dead):
+            headers = {name: str(value).encode() for name, value in letter.headers.items()}
+            deliveries = int(str(letter.headers.get("dead-deliveries", 0)))
+            reason = str(letter.headers.get("dead-reason", ""))
+            self._letters.append(Dead(letter.body, reason, deliveries, {"event": letter.body, **headers}))
+        return list(self._letters)
+
+    def close(self) -> None:
+        super().close()
+        self.amqp.close()
+
+
+def batched(items: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    """Lists of up to `size` items."""
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk

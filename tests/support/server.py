@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from support import reaper
+from support import chroot, reaper
 from support.ports import free_port
 from support.wait import DeadlinePassed, eventually_sync
 
@@ -83,10 +83,10 @@ class Server(ABC):
         if self.running:
             raise ServerError(f"{self.name} runs already")
         self.prepare()
-        account = self.account()
+        command, account = chroot.launch(self.command(), self.account())
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command(),
+                command,
                 cwd=self.folder,
                 env=self.environment(),
                 user=account,

@@ -7,6 +7,7 @@ It also sorts the tests: whoever uses a server fixture, or is marked `services` 
 """
 
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("fast")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    """A process of pytest-xdist has ended: its ledgers are ours."""
+    if error is None:
+        ledger.adopt(node.workeroutput["ledgers"])
+
+
 def pytest_runtest_setup() -> None:
     workers.started.clear()
 
@@ -75,6 +83,8 @@ def _complaints(config: pytest.Config, exitstatus: int) -> list[str]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["ledgers"] = ledger.lines()
     ended_well = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
     if ended_well and _complaints(session.config, exitstatus):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -22,6 +22,10 @@ class Loss(enum.Enum):
     ALL = "everything"
 
 
+# How a reason starts that may pass by itself, such as a queue that the next deployment makes.
+NOT_YET = "waiting: "
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """A message to send. `key` orders it; adapters that route by key may use it."""
@@ -29,6 +33,7 @@ class Outgoing:
     topic: str
     key: str | None
     body: bytes
+    id: str
 
 
 class Broker(Protocol):
@@ -37,7 +42,8 @@ class Broker(Protocol):
     async def publish(self, messages: Sequence[Outgoing]) -> list[str | None]:
         """Send `messages` and wait for the confirmation of each: None, or why the broker refuses this one.
 
-        Raises BrokerDownError when it is not known what became of them.
+        Fewer results than messages: it is not known what became of the rest. Raises BrokerDownError when
+        nothing is known of any.
         """
 
     async def loss(self, owner: str) -> Loss:

@@ -48,11 +48,30 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     Here, too, once is not enough: on Python 3.11 `asyncio.wait_for`, which redis-py 8.1 uses for sending,
     drops a cancellation that comes just when the sending is done.
     """
-    pending = set(tasks)
+    pending = {task for task in tasks if not task.done()}
     while pending:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=1)
+
+
+async def together(
+    main: Coroutine[Any, Any, None], loops: Iterable[Coroutine[Any, Any, None] | asyncio.Task[None]]
+) -> None:
+    """Run `loops` beside `main` until it returns; all have ended when this does.
+
+    Raises what the first of them raised that failed. A TaskGroup cancels once only, see `end`.
+    """
+    lead = asyncio.ensure_future(main)
+    tasks = [lead, *(asyncio.ensure_future(loop) for loop in loops)]
+    running = set(tasks)
+    try:
+        while not lead.done():
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        await end(tasks)
 
 
 class Watch:

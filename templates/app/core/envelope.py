@@ -40,6 +40,11 @@ class Envelope(BaseModel):
     time: AwareDatetime | None = None
     datacontenttype: str | None = None
     traceparent: str | None = None
+    # Of request and reply (`app.core.rabbit_rpc`): where the reply goes, until when somebody waits for it;
+    # and in the reply the id of its request.
+    replyto: str | None = None
+    expirytime: AwareDatetime | None = None
+    correlationid: str | None = None
     data: Any
 
 
@@ -125,6 +130,9 @@ def build(
     subject: str | None = None,
     time: datetime | None = None,
     traceparent: str | None = None,
+    replyto: str | None = None,
+    expirytime: datetime | None = None,
+    correlationid: str | None = None,
 ) -> bytes:
     """The bytes of a new message. Raises ValueError for a type without a version."""
     topic_of(type_)
@@ -137,6 +145,9 @@ def build(
         time=time or datetime.now(UTC),
         datacontenttype="application/json",
         traceparent=traceparent,
+        replyto=replyto,
+        expirytime=expirytime,
+        correlationid=correlationid,
         data=data.model_dump(mode="json"),
     )
     return envelope.model_dump_json(exclude_none=True).encode()

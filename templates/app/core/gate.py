@@ -41,6 +41,11 @@ class Gate:
         """A message was done: the next outage starts with short pauses again."""
         self._failures = 0
 
+    @property
+    def unproven(self) -> bool:
+        """Whether no message was done since the gate was closed: half open."""
+        return self._failures > 0
+
     async def wait_open(self, timeout: float) -> bool:
         """Whether the gate is open, waiting up to `timeout` seconds for it."""
         if self.reason is None:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from app.core.gate import close_connections
 from app.core.health import Health
-from app.core.outcomes import WorkerError
+from app.core.outcomes import RefusedToStartError, WorkerError
 from app.core.worker_settings import WorkerSettings
 
 EXIT_STOPPED, EXIT_FAILED, EXIT_SETTINGS = 0, 1, 78
@@ -53,19 +53,24 @@ async def supervise(workers: Sequence[Worker], settings: WorkerSettings) -> int:
             "WORKER_HEALTH_PORT=%d: %s; each process of a machine needs its own, 0 is none", port, error
         )
         return EXIT_FAILED
+    code = EXIT_STOPPED
     beat = asyncio.ensure_future(health.beat())
     try:
         async with asyncio.TaskGroup() as tasks:
             for worker in workers:
                 tasks.create_task(run_to_the_end(worker, stop), name=worker.name)
-    except Exception as group:  # an ExceptionGroup is one, unless it was cancelled
-        logger.critical("a worker failed, the process ends", exc_info=group)
-        return EXIT_FAILED
+    except* RefusedToStartError as refused:
+        for line in refused.exceptions:
+            logger.critical("%s", line)
+        code = EXIT_SETTINGS
+    except* Exception as failed:
+        logger.critical("a worker failed, the process ends", exc_info=failed)
+        code = EXIT_FAILED
     finally:
         beat.cancel()
         health.stop()
         await close_connections()
-    return EXIT_STOPPED
+    return code
 
 
 async def run_to_the_end(worker: Worker, stop: asyncio.Event) -> None:

@@ -66,3 +66,7 @@ class PermanentError(WorkerError):
 
 class InvalidMessageError(PermanentError):
     """The bytes are not a message that this consumer knows; the text says what is wrong with them."""
+
+
+class RefusedToStartError(WorkerError):
+    """A restart does not help: the message is one line for whoever runs the worker."""

@@ -14,6 +14,7 @@ from app.core.deadline import Watch
 from app.core.failures import describe
 from app.core.gate import Gate
 from app.core.redis_stream import REDIS_FAILURES, Entry, StreamGroup, is_missing_group
+from app.core.stuck import end_stuck_sessions
 from app.core.worker_settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ async def tidy(group: StreamGroup, gate: Gate, settings: WorkerSettings) -> None
             await group.trim()
             await group.reap(FORGET_CONSUMERS_AFTER)
             if gate.reason is None:
+                await end_stuck_sessions("inbox_message")
                 await inbox.prune(settings.inbox_keep)
         except Exception as error:
             logger.debug("not tidied: %s", describe(error))

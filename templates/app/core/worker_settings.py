@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core.retry import RetryPolicy
 
-PREFIXES = ("worker_", "outbox_")
+PREFIXES = ("worker_", "outbox_", "rabbitmq_")
 SECRET = re.compile("URL|SECRET|PASSWORD|TOKEN|KEY", re.IGNORECASE)
 # What others put there under our prefix: Kubernetes for a Service named "worker", and gunicorn's images.
 FOREIGN = re.compile(
@@ -33,6 +33,13 @@ class WorkerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", extra="ignore")
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    rabbitmq_url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
+    rabbitmq_exchange: str = Field(default="events", min_length=1, max_length=100, pattern=r"^[\w.:-]+$")
+    """The topic exchange that messages are sent to; names of other exchanges and queues begin with it."""
+    rabbitmq_prefetch: int = Field(default=0, ge=0, le=5000)
+    """Messages that a worker holds, those at work included; 0 is twice WORKER_CONCURRENCY."""
+    rabbitmq_consumer_timeout_seconds: float = Field(default=1800, gt=0)
+    """What the broker is set to (`consumer_timeout`): it closes the channel of who holds a message longer."""
 
     worker_concurrency: int = Field(default=10, ge=1, le=1000)
     """Messages in hand at once. The database pool should hold as many connections, and a few more."""
@@ -95,6 +102,14 @@ class WorkerSettings(BaseSettings):
         """Refuse what is no address of a Redis."""
         if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("redis://, rediss:// or unix:// is needed")
+        return value
+
+    @field_validator("rabbitmq_url")
+    @classmethod
+    def check_rabbitmq_url(cls, value: SecretStr) -> SecretStr:
+        """Refuse what is no address of a RabbitMQ."""
+        if not value.get_secret_value().startswith(("amqp://", "amqps://")):
+            raise ValueError("amqp:// or amqps:// is needed")
         return value
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ class OutboxMessage(Base):
     __tablename__ = "outbox_message"
     __table_args__ = (
         Index("ix_outbox_message_pending", "lane", "seq", postgresql_where=PENDING),
+        Index("ix_outbox_message_refused", "seq", postgresql_where=text("refused IS NOT NULL")),
         Index("ix_outbox_message_sent", "sent_at", postgresql_where=text("sent_at IS NOT NULL")),
     )
 

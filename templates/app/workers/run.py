@@ -19,10 +19,11 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from app.core.lifecycle import EXIT_SETTINGS, Worker, supervise
+from app.core.outcomes import RefusedToStartError
 from app.core.worker_settings import refusals, worker_settings
 
 FOLDERS = ("app.consumers", "app.workers")
-NO_WORKERS = {"app.workers.run"}
+NO_WORKERS = {"app.workers.run", "app.workers.dead_letters"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def run(modules: Sequence[str]) -> int:
     """Build the workers inside the running loop and run them."""
     settings = worker_settings()
-    workers: list[Worker] = [importlib.import_module(module).worker() for module in modules]
+    try:
+        workers: list[Worker] = [importlib.import_module(module).worker() for module in modules]
+    except RefusedToStartError as refused:
+        sys.stderr.write(f"{refused}\n")
+        return EXIT_SETTINGS
     return await supervise(workers, settings)
 
 

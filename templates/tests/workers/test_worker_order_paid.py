@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+BROKER = "redis"
 WORKER = "order_paid"
 CALLS = "app.services.orders:OrderService.mark_paid"
 # None: made up from the types of the payload. Set it where the types do not say what fits.
@@ -19,8 +20,8 @@ PAYLOAD: dict[str, Any] | None = None
 
 
 @pytest.fixture(scope="module")
-def lab(consumer_lab: Any) -> Any:
-    return consumer_lab(WORKER, CALLS, PAYLOAD)
+def lab(labs: Any) -> Any:
+    return labs.consumer(BROKER, WORKER, CALLS, PAYLOAD)
 
 
 def test_one_message_has_one_effect(lab: Any) -> None:
@@ -43,7 +44,7 @@ def test_same_message_in_two_workers_at_once_has_one_effect(lab: Any) -> None:
     lab.send(raw)
     lab.send(raw)
     lab.in_the_middle_of(message)
-    lab.wait_for(lambda: len(lab.holders()) == 2, "both workers have a copy")
+    lab.wait_for(lambda: lab.taken(2), "both workers have a copy")
 
     # When they go on
     lab.release()
@@ -103,7 +104,7 @@ def test_worker_killed_in_the_middle_is_replaced_by_another(lab: Any) -> None:
     worker.end(signal.SIGKILL)
     lab.release()
 
-    # Then another one finishes when the lease has run out
+    # Then another one finishes as soon as it is missed
     lab.wait_done(message)
     lab.account("worker killed", [message], lab.done())
 
@@ -120,7 +121,22 @@ def test_worker_told_to_stop_in_the_middle_hands_back(lab: Any) -> None:
 
     # Then it ends in order, holds nothing any more, and another one finishes
     assert code == 0
-    assert not any(f"-{worker.process.pid}-" in name for name in lab.holders())
+    assert not lab.holds(worker)
     lab.release()
     lab.wait_done(message)
     lab.account("worker told to stop", [message], lab.done())
+
+
+def test_what_is_done_is_acknowledged(lab: Any) -> None:
+    # Given messages that are done
+    workers = lab.running(2)
+    messages = [lab.send_new() for _ in range(3)]
+    lab.wait_done(*messages)
+
+    # When all workers stop, and what they held is given back
+    codes = [worker.end(signal.SIGTERM) for worker in workers]
+
+    # Then nothing comes back
+    assert codes == [0, 0]
+    lab.wait_for(lab.finished, "nothing is left for others")
+    lab.account("all acknowledged", messages, lab.done())

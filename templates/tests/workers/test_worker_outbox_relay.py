@@ -9,6 +9,15 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+import pytest
+
+BROKER = "redis"
+
+
+@pytest.fixture(scope="module")
+def relay(labs: Any) -> Any:
+    return labs.relay(BROKER)
+
 
 def test_committed_messages_are_sent_and_rolled_back_ones_are_not(relay: Any) -> None:
     # Given messages of a transaction that is rolled back, and of one that is committed
@@ -26,7 +35,7 @@ def test_committed_messages_are_sent_and_rolled_back_ones_are_not(relay: Any) ->
 
 
 def test_relay_killed_before_it_notes_what_it_sent_loses_nothing(relay: Any) -> None:
-    # Given a relay in the middle: Redis has the messages, the outbox does not know it yet
+    # Given a relay in the middle: the broker has the messages, the outbox does not know it yet
     relay.running(1)
     relay.hold()
     messages = relay.enqueue(3)
@@ -58,15 +67,15 @@ def test_relay_told_to_stop_ends_in_order(relay: Any) -> None:
     relay.account("relay told to stop", messages, relay.sent())
 
 
-def test_messages_that_redis_has_lost_are_sent_again(relay: Any) -> None:
+def test_messages_that_the_broker_has_lost_are_sent_again(relay: Any) -> None:
     # Given messages that were sent
     relay.running(1)
     messages = relay.enqueue(3)
     relay.wait_sent(*messages)
 
-    # When Redis comes back without its data
+    # When the broker comes back without them
     relay.forget()
 
     # Then they are sent again
     relay.wait_sent(*messages)
-    relay.account("messages that Redis lost", messages, relay.sent(), repeats=True)
+    relay.account("messages that the broker lost", messages, relay.sent(), repeats=True)

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 from sqlalchemy import text
@@ -12,8 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.consumer import Consumer, on
 from app.core.envelope import Message
-from app.core.outcomes import Done, Outcome, TransientError
+from app.core.outcomes import Done, Down, Outcome, TransientError
+from app.core.rabbit_consumer import RabbitConsumer
+from app.core.rabbit_topology import Queue
 from app.core.stream_consumer import StreamConsumer
+from app.core.worker_settings import worker_settings
 from app.services.emails import EmailService
 from app.services.orders import OrderService
 
@@ -34,8 +38,6 @@ async def handle(message: Message[Work], session: AsyncSession) -> Outcome:
     work = message.data
     note(f"{work.order_id} {message.delivery} {os.getpid()}")
     match work.do:
-        case "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
         case "email":
             key = message.idempotency_key
             await EmailService(session).send(user_id=1, email_type="receipt", idempotency_key=key)
@@ -43,18 +45,31 @@ async def handle(message: Message[Work], session: AsyncSession) -> Outcome:
             await OrderService(session).process(work.order_id)
             await until_released()
             return Done()
-        case "sleep":
-            await asyncio.sleep(work.seconds)
-        case "block":
-            block(work.seconds)
         case "flap" if message.delivery <= work.times:
             raise TransientError("not yet")
         case "query":
             await session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": work.seconds})
-        case "bug":
-            raise KeyError("a bug")
+        case "down" if (FOLDER / "away").exists():
+            return Down("the provider is away")
+        case _:
+            await misbehave(work)
     await OrderService(session).process(work.order_id)
     return Done()
+
+
+async def misbehave(work: Work) -> None:
+    """What has nothing to do with the message or the database."""
+    match work.do:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "sleep":
+            await asyncio.sleep(work.seconds)
+        case "block":
+            block(work.seconds)
+        case "bad_ack":
+            await acknowledge_nothing()
+        case "bug":
+            raise KeyError("a bug")
 
 
 def note(line: str) -> None:
@@ -83,6 +98,23 @@ consumer = Consumer(
 )
 
 
-def worker() -> StreamConsumer:
+running: list[RabbitConsumer] = []
+
+
+async def acknowledge_nothing() -> None:
+    """Acknowledge a message that there is not, once: RabbitMQ closes the channel over it."""
+    if not (FOLDER / "acknowledged").exists():
+        (FOLDER / "acknowledged").touch()
+        arrival = next(iter(running[0].held.values()))
+        await arrival.message.channel.basic_ack(10**9)
+
+
+def worker() -> StreamConsumer | RabbitConsumer:
     """What the fault tests run."""
-    return StreamConsumer(consumer)
+    if os.environ["FAULTY_BROKER"] == "redis":
+        return StreamConsumer(consumer)
+    type_: Any = os.environ.get("FAULTY_QUEUE", "quorum")
+    settings = worker_settings()
+    queue = Queue(consumer.name, consumer.topic, settings.rabbitmq_exchange, type=type_)
+    running.append(RabbitConsumer(consumer, settings, queue))
+    return running[0]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 
+import asyncpg
 import pytest
 
 from support.proxy import FaultProxy
@@ -62,7 +63,7 @@ async def test_silent_for_forty_seconds(scene_own_postgres: Scene, own_postgres:
     own_postgres.pause()
     # Then what was held is let go long before it is back, and before the handlers' deadline of a minute
     await eventually(lambda: not worker.ready(), 25, "readiness turns red")
-    await eventually(lambda: all(e["consumer"] == b"~parked" for e in scene.pending()), 15, "held nothing")
+    await eventually(lambda: scene.held() == 0, 20, "nothing is held")
     await stays(lambda: worker.running and scene.dead() == [], 15)
     # And all is done when it answers again, no attempt used up
     own_postgres.resume()
@@ -119,7 +120,7 @@ async def test_commit_done_and_answer_lost(proxied: tuple[Scene, FaultProxy]) ->
     scene.worker(DATABASE_URL=proxy.url(scene.postgres_url))
     # Then the inbox knows that the work is done
     await scene.until_processed(orders)
-    await eventually(lambda: scene.lag() == 0, 20)
+    await eventually(lambda: scene.left() == 0, 20)
     assert proxy.triggered.is_set()
     assert deliveries(scene) == {1}
     assert scene.dead() == []
@@ -128,8 +129,6 @@ async def test_commit_done_and_answer_lost(proxied: tuple[Scene, FaultProxy]) ->
 
 async def test_a_lock_that_is_held_does_not_block_the_slots(scene: Scene) -> None:
     # Given somebody's transaction that holds the inbox row of one message
-    import asyncpg
-
     held, *others = await scene.orders(21)
     event = scene.event(held, id_="held")
     holder = await asyncpg.connect(scene.postgres_url.replace("+asyncpg", ""))
@@ -149,3 +148,24 @@ async def test_a_lock_that_is_held_does_not_block_the_slots(scene: Scene) -> Non
     scene.accepted.append(held)
     assert deliveries(scene) == {1}
     (await scene.ledger("inbox row held by another transaction")).assert_clean()
+
+
+async def test_a_worker_frozen_in_the_middle_of_a_request_holds_its_message_for_a_while(scene: Scene) -> None:
+    # Given a session that has its inbox row and has sent half of its next request (asyncpg sends Parse and
+    # Flush, and Sync only with what follows): PostgreSQL takes it for active, so no idle timeout ends it
+    (held,) = await scene.orders(1)
+    holder = await asyncpg.connect(scene.postgres_url.replace("+asyncpg", ""))
+    await holder.execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = '2s'")
+    await holder.execute("INSERT INTO inbox_message (consumer, message_id) VALUES ('faulty', '/tests held')")
+    await holder.prepare("SELECT 1")
+    states = await scene.sql("SELECT state FROM pg_stat_activity WHERE pid = $1", holder.get_server_pid())
+    assert states[0]["state"] == "active"
+    # When its message comes to a worker
+    scene.send_raw(scene.event(held, id_="held"))
+    scene.worker()
+    # Then the worker ends that session, and the message is done
+    await scene.until_processed([held], 60)
+    scene.accepted.append(held)
+    assert deliveries(scene) == {1}
+    assert holder.is_closed()
+    (await scene.ledger("a worker frozen in the middle of a request")).assert_clean()

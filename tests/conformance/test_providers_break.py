@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from support.scene import Scene
-from support.wait import eventually
+from support.wait import eventually, stays
 from support.world import running_world
 from world.client import World, drop, fail, hang
 
@@ -86,6 +86,24 @@ async def test_one_message_delivered_twice_at_once_makes_one_call(scene: Scene, 
         scene.send_raw(event)
     scene.accepted += orders
     await one_effect_each(scene, world, orders, "one message on two replicas, an outside call each")
+
+
+async def test_a_provider_that_everything_needs_pauses_consuming(scene: Scene) -> None:
+    # Given a provider without which nothing can be done, so that the handler answers Down, and two replicas
+    (scene.folder / "away").touch()
+    orders = scene.send(await scene.orders(200), do="down")
+    workers = [scene.worker(), scene.worker()]
+    await eventually(lambda: len(scene.starts()) > 0, 30)
+    # When it stays away for 20 s
+    await stays(lambda: all(worker.running for worker in workers) and scene.dead() == [], 20)
+    # Then there are a few deliveries per second at most, and readiness is red
+    assert len(scene.starts()) < 150
+    assert not all(worker.ready() for worker in workers)
+    (scene.folder / "away").unlink()
+    # And no attempt was used up when it is back
+    await scene.until_processed(orders, 60)
+    assert {delivery for _, delivery, _ in scene.starts()} == {1}
+    (await scene.ledger("a provider that everything needs is away for 20 s, 2 replicas")).assert_clean()
 
 
 async def test_a_provider_that_stays_away_ends_in_a_dead_letter(scene: Scene, world: World) -> None:

@@ -1,0 +1,219 @@
+"""RabbitMQ is stopped, killed, blocked and cut off, and takes queues, channels and consumers away."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from support.proxy import FaultProxy
+from support.scene import RabbitScene
+from support.servers import PostgresServer, RabbitServer
+from support.wait import eventually, stays
+
+
+@pytest.fixture(scope="module")
+def breakable() -> Iterator[RabbitServer]:
+    """A RabbitMQ for the tests of this module; each leaves it running."""
+    with RabbitServer() as server:
+        yield server
+
+
+@pytest.fixture
+def scene(postgres_url: str, breakable: RabbitServer) -> Iterator[RabbitScene]:
+    """A scene on that server."""
+    with RabbitScene(postgres_url, breakable) as scene:
+        yield scene
+
+
+def deliveries(scene: RabbitScene) -> set[int]:
+    """The delivery numbers under which handlers were started."""
+    return {delivery for _, delivery, _ in scene.starts()}
+
+
+@pytest.mark.parametrize("away", [30, 120])
+async def test_killed_in_the_middle_of_a_backlog(
+    scene: RabbitScene, breakable: RabbitServer, away: int
+) -> None:
+    # Given two replicas in the middle of a backlog
+    orders = scene.send(await scene.orders(600))
+    workers = [scene.worker(), scene.worker()]
+    await eventually(lambda: len(scene.starts()) > 100, 30)
+    # When RabbitMQ is killed and stays away
+    breakable.kill()
+    await eventually(lambda: not any(worker.ready() for worker in workers), 15, "readiness turns red")
+    await stays(lambda: all(worker.running and not worker.ready() for worker in workers), away)
+    await asyncio.to_thread(breakable.start)
+    # Then the same workers do the rest
+    await scene.until_processed(orders, 60)
+    for worker in workers:
+        await worker.until_ready(15)
+    assert scene.dead() == []
+    (await scene.ledger(f"RabbitMQ killed mid-backlog, away for {away} s, 2 replicas")).assert_clean()
+
+
+async def test_away_at_the_start_and_stopped_while_idle(scene: RabbitScene, breakable: RabbitServer) -> None:
+    orders = scene.send(await scene.orders(100))
+    # Given a RabbitMQ that is away for 30 s when the worker starts
+    breakable.stop()
+    worker = scene.worker()
+    await stays(lambda: worker.running and not worker.ready(), 30, "running and not ready")
+    await asyncio.to_thread(breakable.start)
+    await scene.until_processed(orders, 30)
+    await worker.until_ready(10)
+    # When it is stopped and started while nothing is to do
+    breakable.stop()
+    await eventually(lambda: not worker.ready(), 15, "readiness turns red")
+    await asyncio.to_thread(breakable.start)
+    # Then the worker consumes again
+    more = scene.send(await scene.orders(20))
+    await scene.until_processed(more, 30)
+    await worker.until_ready(10)
+    # And once more
+    await asyncio.to_thread(breakable.restart)
+    last = scene.send(await scene.orders(20))
+    await scene.until_processed(last, 30)
+    (await scene.ledger("RabbitMQ away at the start, stopped while idle, restarted")).assert_clean()
+
+
+async def test_restarted_again_and_again_under_load(scene: RabbitScene, breakable: RabbitServer) -> None:
+    # Given 5,000 messages and two replicas
+    orders = scene.send(await scene.orders(5000))
+    scene.worker(), scene.worker()
+    # When RabbitMQ is restarted five times in the middle, two of them in a row
+    for restart in range(5):
+        goal = len(orders) * max(1, restart) // 7
+        await eventually(lambda: len(scene.starts()) >= goal, 90, "progress")  # noqa: B023
+        await asyncio.to_thread(breakable.restart)
+    # Then each is done once, and none has run out of attempts
+    await scene.until_processed(orders, 180)
+    await eventually(lambda: scene.left() == 0, 30)
+    assert scene.dead() == []
+    (await scene.ledger("RabbitMQ restarted 5 times under 5,000 messages, 2 replicas")).assert_clean()
+
+
+async def test_short_of_memory(scene: RabbitScene, breakable: RabbitServer) -> None:
+    # Given a backlog, half of which has to be retried
+    orders = scene.send(await scene.orders(40), do="sleep", seconds=0.1)
+    retried = scene.send(await scene.orders(40), do="flap", times=1)
+    breakable.rabbitmqctl("set_vm_memory_high_watermark", "0.00001")
+    try:
+        worker = await scene.worker().until_ready()
+        # When RabbitMQ takes no messages: what succeeds is acknowledged all the same, and what has to be
+        # retried stays in hand
+        await scene.until_processed(orders, 30)
+        await eventually(lambda: len(scene.starts()) >= 50, 30)
+        await stays(lambda: worker.running and scene.dead() == [], 12)
+        assert len(scene.starts()) == 50
+    finally:
+        breakable.rabbitmqctl("set_vm_memory_high_watermark", "0.6")
+    # Then the retries go out when it takes messages again
+    await scene.until_processed([*orders, *retried], 60)
+    await eventually(lambda: scene.left() == 0, 30)
+    (await scene.ledger("RabbitMQ short of memory")).assert_clean()
+
+
+async def test_connections_closed_by_an_operator(scene: RabbitScene, breakable: RabbitServer) -> None:
+    orders = scene.send(await scene.orders(300))
+    worker = scene.worker()
+    await eventually(lambda: len(scene.starts()) > 50, 30)
+    await asyncio.to_thread(breakable.rabbitmqctl, "close_all_connections", "maintenance")
+    await scene.until_processed(orders, 30)
+    await worker.until_ready(10)
+    (await scene.ledger("connections closed by an operator")).assert_clean()
+
+
+async def test_the_channel_is_closed_over_a_mistake(scene: RabbitScene) -> None:
+    # Given a worker whose channel RabbitMQ closes (an acknowledgement of something that is not there)
+    orders = scene.send(await scene.orders(30), do="sleep", seconds=0.2)
+    worker = await scene.worker().until_ready()
+    more = scene.send(await scene.orders(1), do="bad_ack")
+    orders += scene.send(await scene.orders(30))
+    # Then it opens another one and goes on
+    await scene.until_processed([*orders, *more], 30)
+    await worker.until_ready(10)
+    await eventually(lambda: scene.left() == 0, 30)
+    (await scene.ledger("channel closed by a precondition failure")).assert_clean()
+
+
+async def test_the_queue_is_deleted_under_the_worker(scene: RabbitScene) -> None:
+    orders = scene.send(await scene.orders(5))
+    worker = scene.worker()
+    await scene.until_processed(orders)
+    # When the queue goes while a message is in hand
+    more = scene.send(await scene.orders(1), do="sleep", seconds=2)
+    await eventually(lambda: len(scene.starts()) == 6, 10)
+    scene.amqp.delete(scene.queue.name)
+    # Then the work in hand is finished, the queue is made anew, and new messages are consumed
+    await eventually(lambda: scene.amqp.exists(scene.queue.name), 15)
+    more += scene.send(await scene.orders(5))
+    await scene.until_processed(more, 30)
+    await worker.until_ready(10)
+    # And so too when dead letters and pauses go
+    scene.amqp.delete(scene.queue.dead, *scene.pauses())
+    scene.amqp.delete_exchange(scene.queue.dead_exchange, *scene.pauses())
+    more += scene.send(await scene.orders(5), do="flap", times=1)
+    scene.send_raw(b"no message")
+    await scene.until_processed(more, 30)
+    await eventually(lambda: len(scene.dead()) == 1, 20)
+    (await scene.ledger("queues deleted under the worker")).assert_clean()
+
+
+async def test_half_open_connection(scene: RabbitScene, breakable: RabbitServer) -> None:
+    # Given a worker whose connections to RabbitMQ die without a word
+    with FaultProxy(breakable.port) as proxy:
+        worker = await scene.worker(RABBITMQ_URL=proxy.url(breakable.url)).until_ready()
+        orders = scene.send(await scene.orders(40), do="sleep", seconds=0.5)
+        await eventually(lambda: len(scene.starts()) > 5, 20)
+        proxy.half_open()
+        await eventually(lambda: not worker.ready(), 25, "readiness turns red")
+        # When the network is back (RabbitMQ itself notices the dead connection by its missing heartbeats)
+        proxy.reset_connections()
+        proxy.pass_through()
+        # Then it consumes again within 30 s
+        await scene.until_processed(orders, 60)
+        await worker.until_ready(10)
+    (await scene.ledger("half-open connection to RabbitMQ")).assert_clean()
+
+
+async def test_a_paused_broker_loses_and_doubles_nothing(scene: RabbitScene, breakable: RabbitServer) -> None:
+    orders = scene.send(await scene.orders(400))
+    scene.worker(), scene.worker()
+    await eventually(lambda: len(scene.starts()) > 100, 30)
+    breakable.pause()
+    await stays(lambda: True, 20)
+    breakable.resume()
+    await scene.until_processed(orders, 60)
+    await eventually(lambda: scene.left() == 0, 30)
+    assert scene.dead() == []
+    (await scene.ledger("RabbitMQ paused for 20 s, 2 replicas")).assert_clean()
+
+
+async def test_an_idle_worker_keeps_its_connections(scene: RabbitScene, breakable: RabbitServer) -> None:
+    # Given an idle worker
+    with FaultProxy(breakable.port) as proxy:
+        worker = await scene.worker(RABBITMQ_URL=proxy.url(breakable.url)).until_ready()
+        before = proxy.accepted
+        # Then for 30 s it stays ready, logs no error and does not reconnect
+        await stays(worker.ready, 30)
+        assert proxy.accepted == before
+        assert "WARNING" not in worker.log_text()
+
+
+async def test_a_minute_without_database_uses_up_no_attempt(
+    own_postgres_url: str, own_postgres: PostgresServer, breakable: RabbitServer
+) -> None:
+    with RabbitScene(own_postgres_url, breakable) as scene:
+        orders = await scene.orders(500)
+        worker = await scene.worker().until_ready()
+        # Given a database that is gone when 500 messages arrive
+        await asyncio.to_thread(own_postgres.stop)
+        scene.send(orders)
+        await eventually(lambda: not worker.ready(), 15, "readiness turns red")
+        await stays(lambda: worker.running and scene.dead() == [], 60)
+        # Then there are at most a few deliveries per second meanwhile
+        assert worker.log_text().count("\n") < 200
+        await asyncio.to_thread(own_postgres.start)
+        await scene.until_processed(orders, 60)
+        assert deliveries(scene) <= {1}, worker.log_text()
+        assert scene.dead() == []
+        (await scene.ledger("PostgreSQL away for 60 s, 500 waiting in RabbitMQ")).assert_clean()
