@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from demo.errors import DemoError
@@ -42,12 +43,14 @@ class Mail:
     def __post_init__(self) -> None:
         self.rabbit = Rabbit(self.stage)
         self.shop = MailShop(self.stage, self.first_shop.world_url)
+        self._ending = AsyncExitStack()
 
     async def prepare(self, database: asyncio.Event, world: asyncio.Event) -> None:
         """Everything up to workers that are ready; `database` and `world` say when these are there.
 
         Raises DemoError.
         """
+        self._ending.push_async_callback(self.rabbit.close, f"{SOURCE}:None:None/{MAIL_DATABASE}")
         starting = asyncio.ensure_future(self._start_rabbit())
         try:
             self.shop.copy()
@@ -74,9 +77,12 @@ class Mail:
     async def _start_workers(self, world: asyncio.Event) -> None:
         workers = {CONSUMER: REPLICAS, RELAY: 1}
         self.workers = Supervisor(self.stage, self.shop.folder, self.news, workers, PREFIX)
+        self._ending.push_async_callback(self._end_workers)
         await asyncio.gather(self.shop.start_api(), self.workers.until_ready(), world.wait())
         await self.shop.slow_mail()
-        self.watch = MailWatch(await self.postgres.connect(MAIL_DATABASE), self.rabbit, self.shop.world_url)
+        database = await self.postgres.connect(MAIL_DATABASE)
+        self.watch = MailWatch(database, self.rabbit, self.shop.world_url)
+        self._ending.push_async_callback(self.watch.close)
 
     async def look_after(self) -> None:
         """Look after the workers and take the figures, until cancelled."""
@@ -161,13 +167,15 @@ class Mail:
         load = self.load
         return Part(load.attempted, load.accepted, await self.watch.effects(), self.second_chances)
 
-    async def close(self) -> None:
-        """Close the connections. In a RabbitMQ that is not the demo's own nothing stays behind."""
+    async def _end_workers(self) -> None:
+        """Close the connections. Where RabbitMQ is not the demo's own, they end before it is cleaned."""
         if self.rabbit.node is None:
             processes = [replica.process for replica in self.workers.replicas]
             await asyncio.to_thread(end, processes)
             for process in processes:
                 self.stage.forget(process)
         await self.workers.close()
-        await self.watch.close()
-        await self.rabbit.close(f"{SOURCE}:None:None/{MAIL_DATABASE}")
+
+    async def close(self) -> None:
+        """Close what was opened so far. In a RabbitMQ that is not the demo's own nothing stays behind."""
+        await self._ending.aclose()

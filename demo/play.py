@@ -59,17 +59,26 @@ class Play:
             f"Everything is in {self.stage.folder}, which {kept}.",
             "",
         )
-        preparation = Preparation(self.stage, self.screen, self.shop, self.postgres, self.redis, self.mail)
-        self.workers = await preparation.run(self.news)
-        if self.mail is not None and self.mail.absent:
-            self.mail = None
-        self.watch = Watch(await self.postgres.connect(), self.redis.url)
-        async with AsyncExitStack() as ending, asyncio.TaskGroup() as background:
-            ending.push_async_callback(self.watch.close)
-            ending.push_async_callback(self.workers.close)
-            loops = [self.workers.run(), self.watch.run()]
+        async with AsyncExitStack() as ending:
             if self.mail is not None:
                 ending.push_async_callback(self.mail.close)
+            preparation = Preparation(
+                self.stage, self.screen, self.shop, self.postgres, self.redis, self.mail
+            )
+            self.workers = await preparation.run(self.news)
+            ending.push_async_callback(self.workers.close)
+            if self.mail is not None and self.mail.absent:
+                self.mail = None
+            self.watch = Watch(await self.postgres.connect(), self.redis.url)
+            ending.push_async_callback(self.watch.close)
+            ledger = await self._play()
+        return ledger.exit_code
+
+    async def _play(self) -> Ledger:
+        """Orders and faults, and the account of them, while somebody looks after the workers."""
+        async with asyncio.TaskGroup() as background:
+            loops = [self.workers.run(), self.watch.run()]
+            if self.mail is not None:
                 loops.append(self.mail.look_after())
             tasks = [background.create_task(loop) for loop in loops]
             ledger = await self._orders()
@@ -78,7 +87,7 @@ class Play:
                 await serve.until_stopped(self.news)
             for task in tasks:
                 task.cancel()
-        return ledger.exit_code
+        return ledger
 
     async def _orders(self) -> Ledger:
         """Orders and faults, until nothing is under way any more."""

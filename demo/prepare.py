@@ -56,6 +56,7 @@ class Preparation:
         finally:
             servers.cancel()
             mail.cancel()
+            await asyncio.gather(servers, mail, return_exceptions=True)
         return workers
 
     async def _start_servers(self) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from support.proxy import FaultProxy
 from support.scene import RabbitScene
+from support.server import Server
 from support.servers import PostgresServer, RabbitServer
 from support.wait import eventually, stays
 
@@ -217,3 +218,20 @@ async def test_a_minute_without_database_uses_up_no_attempt(
         assert deliveries(scene) <= {1}, worker.log_text()
         assert scene.dead() == []
         (await scene.ledger("PostgreSQL away for 60 s, 500 waiting in RabbitMQ")).assert_clean()
+
+
+async def test_a_queue_without_a_leader(postgres_url: str, own_rabbit: RabbitServer) -> None:
+    with RabbitScene(postgres_url, own_rabbit) as scene:
+        worker = scene.worker().wait_ready()
+        # Given a RabbitMQ that is killed before it has noted on disk that there is a new queue
+        Server.kill(own_rabbit)
+        await asyncio.to_thread(own_rabbit.start)
+        # Then the worker says what keeps it waiting
+        await eventually(lambda: "the queue has no leader" in worker.problems(), 30)
+        # And works again when somebody has helped the queue
+        queue = f'{{list_to_atom("%2F_{scene.group}"), node()}}'
+        await asyncio.to_thread(own_rabbit.rabbitmqctl, "eval", f"ra:trigger_election({queue}).")
+        orders = scene.send(await scene.orders(20))
+        await scene.until_processed(orders, 60)
+        await worker.until_ready(15)
+        (await scene.ledger("queue without a leader")).assert_clean()

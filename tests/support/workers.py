@@ -121,7 +121,7 @@ class WorkerProcess:
         try:
             eventually_sync(lambda: not self.running or self.ready(url), deadline_s, f"{self.name} is ready")
         except DeadlinePassed as error:
-            raise WorkerEnded(f"{error}\n{self.log_tail()}") from error
+            raise WorkerEnded(f"{error}\n{self.problems()}\n{self.log_tail()}") from error
         return self._still_running()
 
     async def until_ready(self, deadline_s: float = 30.0, url: str | None = None) -> Self:
@@ -129,7 +129,7 @@ class WorkerProcess:
         try:
             await eventually(lambda: not self.running or self.ready(url), deadline_s, f"{self.name} is ready")
         except DeadlinePassed as error:
-            raise WorkerEnded(f"{error}\n{self.log_tail()}") from error
+            raise WorkerEnded(f"{error}\n{self.problems()}\n{self.log_tail()}") from error
         return self._still_running()
 
     def _still_running(self) -> Self:

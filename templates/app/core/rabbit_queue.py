@@ -138,7 +138,13 @@ class RabbitQueue:
                 self._unsettled[arrival.tag] = None
                 self._deliver(arrival)
 
-            answer = await ask(channel.basic_consume(self.queue.name, arrived))
+            try:
+                answer = await ask(channel.basic_consume(self.queue.name, arrived))
+            except BrokerDownError as error:
+                if isinstance(error.__cause__, TimeoutError):  # see issue 10070 of rabbitmq-server
+                    status = f"rabbitmq-queues quorum_status {self.queue.name}"
+                    raise BrokerDownError(f"RabbitMQ: the queue has no leader: {status}") from error
+                raise
             self._tags.append(str(answer.consumer_tag))
             self.prefetch = prefetch
 
