@@ -30,6 +30,7 @@ async def test_restarted_in_the_middle(scene_own_postgres: Scene, own_postgres: 
     (await scene.ledger("PostgreSQL restarted mid-backlog, 2 replicas")).assert_clean()
 
 
+@pytest.mark.long
 async def test_away_for_a_minute_with_300_waiting(
     scene_own_postgres: Scene, own_postgres: PostgresServer
 ) -> None:
@@ -53,6 +54,7 @@ async def test_away_for_a_minute_with_300_waiting(
     (await scene.ledger("PostgreSQL away for 60 s, 300 waiting")).assert_clean()
 
 
+@pytest.mark.long
 async def test_silent_for_forty_seconds(scene_own_postgres: Scene, own_postgres: PostgresServer) -> None:
     scene = scene_own_postgres
     orders = await scene.orders(300)

@@ -3,11 +3,13 @@
 import random
 
 import psutil
+import pytest
 
 from support.scene import Scene
 from support.wait import eventually
 
 
+@pytest.mark.long
 async def test_twenty_kills_over_two_thousand_messages(scene: Scene) -> None:
     # Given two replicas and 2,000 messages
     orders = await scene.orders(2000)
@@ -121,6 +123,7 @@ async def test_the_same_message_twice_at_once(scene: Scene) -> None:
     (await scene.ledger("each message twice at once, 2 replicas")).assert_clean()
 
 
+@pytest.mark.long
 async def test_a_paused_worker_changes_nothing_when_it_comes_back(scene: Scene) -> None:
     # Given a worker in the middle of a message, its write done and not committed
     scene.settings["WORKER_HANDLER_TIMEOUT_SECONDS"] = "4"
@@ -214,6 +217,7 @@ async def test_retries_hold_up_nobody_and_survive_a_crash(scene: Scene) -> None:
     (await scene.ledger("retries across a kill")).assert_clean()
 
 
+@pytest.mark.long
 async def test_ten_thousand_messages_of_backlog_in_bounded_memory(scene: Scene) -> None:
     # Given 10,000 messages that wait, each with some weight
     orders = await scene.orders(10_000)

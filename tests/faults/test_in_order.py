@@ -412,6 +412,7 @@ async def test_sigterm_gives_the_turn_to_the_standby_at_once(scene: Scene) -> No
     await in_order(scene, steps, "in order: SIGTERM, handed back at the front")
 
 
+@pytest.mark.long
 async def test_a_frozen_worker_is_replaced_and_breaks_no_order(scene: Scene) -> None:
     # Given a worker in the middle of a step, its effect written and not committed, and one that stands by
     scene.settings["WORKER_HANDLER_TIMEOUT_SECONDS"] = "4"

@@ -31,6 +31,7 @@ def deliveries(scene: RabbitScene) -> set[int]:
     return {delivery for _, delivery, _ in scene.starts()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("away", [30, 120])
 async def test_killed_in_the_middle_of_a_backlog(
     scene: RabbitScene, breakable: RabbitServer, away: int
@@ -52,6 +53,7 @@ async def test_killed_in_the_middle_of_a_backlog(
     (await scene.ledger(f"RabbitMQ killed mid-backlog, away for {away} s, 2 replicas")).assert_clean()
 
 
+@pytest.mark.long
 async def test_away_at_the_start_and_stopped_while_idle(scene: RabbitScene, breakable: RabbitServer) -> None:
     orders = scene.send(await scene.orders(100))
     # Given a RabbitMQ that is away for 30 s when the worker starts
@@ -76,6 +78,7 @@ async def test_away_at_the_start_and_stopped_while_idle(scene: RabbitScene, brea
     (await scene.ledger("RabbitMQ away at the start, stopped while idle, restarted")).assert_clean()
 
 
+@pytest.mark.long
 async def test_restarted_again_and_again_under_load(scene: RabbitScene, breakable: RabbitServer) -> None:
     # Given 5,000 messages and two replicas
     orders = scene.send(await scene.orders(5000))
@@ -200,6 +203,7 @@ async def test_an_idle_worker_keeps_its_connections(scene: RabbitScene, breakabl
         assert "WARNING" not in worker.log_text()
 
 
+@pytest.mark.long
 async def test_a_minute_without_database_uses_up_no_attempt(
     own_postgres_url: str, own_postgres: PostgresServer, breakable: RabbitServer
 ) -> None:

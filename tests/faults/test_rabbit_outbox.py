@@ -77,6 +77,7 @@ async def test_order_per_key_is_that_of_the_commits(scene: RabbitScene, sessions
     assert seen == committed
 
 
+@pytest.mark.long
 async def test_relays_are_killed_while_they_send(scene: RabbitScene, sessions: Sessions) -> None:
     # Given two relays and a consumer
     scene.settings["OUTBOX_BATCH"] = "5"

@@ -28,6 +28,7 @@ async def test_restarted_with_data(scene_own_redis: RedisScene, own_redis: Redis
     (await scene.ledger("Redis killed mid-backlog, data kept, 2 replicas")).assert_clean()
 
 
+@pytest.mark.long
 async def test_away_at_the_start_and_in_the_middle(
     scene_own_redis: RedisScene, own_redis: RedisServer
 ) -> None:
