@@ -19,6 +19,10 @@ MODULES = {
     "rabbit_taskiq": "taskiq_aio_pika",
     "rabbit_celery": "celery",
     "rabbit_dramatiq": "dramatiq.brokers.rabbitmq",
+    "cron_apscheduler": "apscheduler",
+    "cron_celery_beat": "celery",
+    "cron_procrastinate": "procrastinate",
+    "cron_saq": "saq",
 }
 CHECK = """
 import importlib.util, sys
@@ -33,7 +37,7 @@ missing = [name for name in sys.argv[1:] if not there(name)]
 sys.exit(f"{', '.join(missing)} not installed" if missing else 0)
 """
 # SAQ's extra for Redis wants an older client than the templates.
-SEPARATE = {"saq": "bench-saq"}
+SEPARATE = {"saq": "bench-saq", "cron_saq": "bench-saq"}
 
 
 class PeerMissingError(RuntimeError):

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks import growth, machine, rabbit
+from benchmarks import cron, growth, machine, rabbit
 from benchmarks.environments import PeerMissingError, python_of
 from benchmarks.match import IMPORT_PATH, ROOT, MatchError, play
 from benchmarks.plan import COMPARISONS, PEERS, Plan, is_rabbit
@@ -37,6 +37,8 @@ def measure(stage: Stage, plan: Plan) -> Results:
             }
         elif section == "enqueue":
             results[section] = enqueue(stage, plan.enqueue_pairs)
+        elif section == "cron":
+            results[section] = cron.measure(stage, plan.cron, 1, say, results["notes"])
         elif section == "rabbit_confirms":
             results[section] = rabbit.confirms(stage, plan, say)
         elif section == "rabbit_memory":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.cron import CronLoad
 from benchmarks.spec import Spec
 
 
@@ -90,7 +91,7 @@ COMPARISONS = {
     ),
 }
 RABBIT_ALONE = ("rabbit_confirms", "rabbit_memory")
-SECTIONS = (*COMPARISONS, "enqueue", "relay", "growth", *RABBIT_ALONE)
+SECTIONS = (*COMPARISONS, "enqueue", "relay", "growth", "cron", *RABBIT_ALONE)
 CONTESTANTS = tuple(dict.fromkeys(name for one in COMPARISONS.values() for name in one.contestants))
 PEERS = frozenset(name for one in COMPARISONS.values() for name in one.peers)
 KINDS = ("acknowledged", "trimmed", "unread", "inbox", "outbox")
@@ -145,6 +146,7 @@ class Plan:
     enqueue_pairs: int
     confirms: int
     backlogs: Sequence[int]
+    cron: CronLoad
     contestants: Sequence[str] = CONTESTANTS
     sections: Sequence[str] = SECTIONS
 
@@ -193,6 +195,7 @@ FULL = Plan(
     enqueue_pairs=1_000,
     confirms=2_000,
     backlogs=(1_000, 10_000, 100_000),
+    cron=CronLoad(jobs=(1, 10, 100), seconds=20, history=1_000_000),
 )
 QUICK = Plan(
     rounds=1,
@@ -209,4 +212,5 @@ QUICK = Plan(
     enqueue_pairs=50,
     confirms=100,
     backlogs=(1_000, 5_000),
+    cron=CronLoad(jobs=(1, 20), seconds=4, history=20_000),
 )

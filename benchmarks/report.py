@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from benchmarks.figures import growth, medians
 from benchmarks.plan import COMPARISONS
@@ -17,6 +18,15 @@ COLUMNS = (
     ("server_cpu_us", "servers us", "{:,.1f}"),
     ("p50_ms", "p50 ms", "{:.2f}"),
     ("p99_ms", "p99 ms", "{:.2f}"),
+    ("peak_memory_mb", "peak MB", "{:.0f}"),
+)
+CRON_COLUMNS = (
+    ("ticks_per_second", "ticks/s", "{:,.1f}"),
+    ("share", "of due", "{:.3f}"),
+    ("p50_ms", "p50 ms", "{:.1f}"),
+    ("p99_ms", "p99 ms", "{:.1f}"),
+    ("cpu_ms", "CPU ms", "{:.2f}"),
+    ("server_cpu_ms", "servers ms", "{:.2f}"),
     ("peak_memory_mb", "peak MB", "{:.0f}"),
 )
 
@@ -41,6 +51,9 @@ def text(results: Results, growth_texts: Mapping[str, str]) -> Iterable[str]:
     if results.get("growth"):
         yield "\ngrowth: processor time of consumer and servers together\n"
         yield growth_table(results["growth"], growth_texts)
+    if results.get("cron"):
+        yield "\ncron jobs that do nothing, each due every second: ticks run, and how late they began\n"
+        yield cron_table(results["cron"])
     if results.get("rabbit_confirms"):
         yield "\npublishing to a quorum queue, each message confirmed\n"
         yield confirms_table(results["rabbit_confirms"])
@@ -82,6 +95,17 @@ def growth_table(found: Mapping[str, Mapping[int, Sequence[float]]], texts: Mapp
         ratios = growth(costs)
         middle = [number(statistics.median(costs[size]), "{:,.1f}") for size in sizes]
         rows.append([texts.get(name, name), *middle, *(f"{ratios[size]:.2f}" for size in sizes[1:])])
+    return table(rows)
+
+
+def cron_table(found: Sequence[Mapping[str, Any]]) -> str:
+    """One line for each contestant and number of jobs."""
+    rows = [["", "jobs", "rows before", *(title for _, title, _ in CRON_COLUMNS)]]
+    for one in found:
+        cells = [number(one[column], form) for column, _, form in CRON_COLUMNS]
+        rows.append(
+            [one["contestant"].removeprefix("cron_"), str(one["jobs"]), f"{one['history']:,}", *cells]
+        )
     return table(rows)
 
 

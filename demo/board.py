@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from dataclasses import dataclass
 
+from demo.cron import Cron
 from demo.load import Load
 from demo.mail import Mail
 from demo.news import News
@@ -15,7 +16,7 @@ from demo.screen import BOLD, DIM, GREEN, RED, Screen, bar
 from demo.watch import Watch
 
 DRAW_EVERY, LINE_EVERY = 0.2, 1.0
-FIXED_ROWS, MAIL_ROWS = 20, 8  # all but the news
+FIXED_ROWS, MAIL_ROWS = 23, 8  # all but the news
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Board:
     workers: Supervisor
     redis: RedisServer
     news: News
+    cron: Cron
     mail: Mail | None
     awaited: str = ""
     _told: int = 0
@@ -54,6 +56,7 @@ class Board:
         return (
             f"  {self.news.clock:5.1f} s  accepted {len(load.accepted)}/{load.orders}, "
             f"outbox {figures.outbox}, {redis}, done {figures.done}, dead {figures.dead}, "
+            f"ticks {self.cron.ticks.run}/{self.cron.ticks.due}, "
             f"ready {self.workers.ready}/{len(self.workers.replicas)}{self._mail_line()}"
         )
 
@@ -94,6 +97,7 @@ class Board:
             ("being processed", "?" if away else f"{figures.in_hand + figures.retrying}", ""),
             ("done", f"{figures.done}", ""),
             ("dead letters", f"{figures.dead}", ""),
+            ("cron ticks run", f"{self.cron.ticks.run}", f"of {self.cron.ticks.due} due"),
             *self._mail_rows(),
         ]
         done, orders = figures.done, load.orders

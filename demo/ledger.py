@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Self
 
 MEANINGS = {
@@ -43,6 +43,31 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Ticks:
+    """The account of a cron job: ticks that were `due`, those that were `run`, effects beyond a tick's first,
+    and those of the run that had been missed, or begun by a scheduler that died.
+    """
+
+    due: int = 0
+    run: int = 0
+    run_twice: int = 0
+    made_up: int = 0
+
+    @property
+    def clean(self) -> bool:
+        """Each tick was run once."""
+        return self.run == self.due and not self.run_twice
+
+    @property
+    def line(self) -> str:
+        """The account for people."""
+        return (
+            f"  cron ticks {self.due:>6}   due, one a second; {self.run} run, {self.run_twice} run twice, "
+            f"{self.made_up} made up after a kill"
+        )
+
+
+@dataclass(frozen=True)
 class Ledger:
     """The figures. `duplicated` counts effects beyond an order's first, the others orders."""
 
@@ -53,9 +78,10 @@ class Ledger:
     duplicated: int
     recovered: int
     seconds: float
+    ticks: Ticks = field(default_factory=Ticks)
 
     @classmethod
-    def of(cls, *parts: Part, seconds: float) -> Self:
+    def of(cls, *parts: Part, seconds: float, ticks: Ticks | None = None) -> Self:
         """Draw up the account of all parts together; ids are those of a part."""
         counts = Counter[str]()
         for part in parts:
@@ -66,12 +92,12 @@ class Ledger:
             counts["lost"] += len(promised - times.keys())
             counts["duplicated"] += times.total() - len(times)
             counts["recovered"] += part.recovered()
-        return cls(**counts, seconds=round(seconds, 1))
+        return cls(**counts, seconds=round(seconds, 1), ticks=ticks or Ticks())
 
     @property
     def clean(self) -> bool:
         """Nothing lost and nothing done twice."""
-        return not self.lost and not self.duplicated
+        return not self.lost and not self.duplicated and self.ticks.clean
 
     @property
     def exit_code(self) -> int:
@@ -84,4 +110,5 @@ class Ledger:
 
     def lines(self) -> list[str]:
         """The account for people."""
-        return [f"  {name:<11}{value:>6}   {MEANINGS[name]}" for name, value in asdict(self).items()]
+        figures = [f"  {name:<11}{getattr(self, name):>6}   {text}" for name, text in MEANINGS.items()]
+        return [*figures, self.ticks.line]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from demo import serve
 from demo.board import Board
+from demo.cron import Cron
 from demo.errors import DemoError
 from demo.faults import Faults
 from demo.ledger import Ledger, Part
@@ -71,12 +72,15 @@ class Play:
                 self.mail = None
             self.watch = Watch(await self.postgres.connect(), self.redis.url)
             ending.push_async_callback(self.watch.close)
+            self.cron = Cron(self.workers, self.news, await self.postgres.connect())
+            ending.push_async_callback(self.cron.close)
             ledger = await self._play()
         return ledger.exit_code
 
     async def _play(self) -> Ledger:
         """Orders and faults, and the account of them, while somebody looks after the workers."""
         async with asyncio.TaskGroup() as background:
+            await self.cron.begin()
             loops = [self.workers.run(), self.watch.run()]
             if self.mail is not None:
                 loops.append(self.mail.look_after())
@@ -96,12 +100,16 @@ class Play:
         faults = Faults(load, self.redis, self.workers, self.watch, self.news, self.options.seed)
         if self.mail is not None:
             self.mail.open(mails, self.options.seed)
-        board = Board(self.screen, load, self.watch, self.workers, self.redis, self.news, self.mail)
+        board = Board(
+            self.screen, load, self.watch, self.workers, self.redis, self.news, self.cron, self.mail
+        )
         self.news.begin()
         self._announce(load)
         async with asyncio.TaskGroup() as tasks:
             drawing = tasks.create_task(board.run())
             troubles = tasks.create_task(faults.run())
+            counting = tasks.create_task(self.cron.look_after())
+            cron = tasks.create_task(self.cron.play(load))
             mail = tasks.create_task(self.mail.play()) if self.mail is not None else None
             board.awaited = "orders come in, and faults"
             await load.run()
@@ -112,6 +120,10 @@ class Play:
             if mail is not None:
                 board.awaited = "waiting for the last e-mails"
                 await mail
+            board.awaited = "waiting for the last runs of the cron job"
+            await cron
+            counting.cancel()
+            await self.cron.settle()
             drawing.cancel()
         board.awaited = "all is done"
         board.show(last=True)
@@ -152,7 +164,7 @@ class Play:
         parts = [Part(load.attempted, load.accepted, await self.watch.paid(), self.watch.second_chances)]
         if self.mail is not None:
             parts.append(await self.mail.account())
-        return Ledger.of(*parts, seconds=time.monotonic() - self.began)
+        return Ledger.of(*parts, seconds=time.monotonic() - self.began, ticks=self.cron.ticks)
 
     def _report(self, ledger: Ledger) -> None:
         paint = self.screen.paint

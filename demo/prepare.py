@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from demo import cron
 from demo.mail import Mail
 from demo.mail_shop import MAIL_SECONDS
 from demo.news import News
@@ -14,7 +15,7 @@ from demo.postgres import Postgres
 from demo.rabbit import ABSENT
 from demo.rabbit import CONSUMER as CONSUMER_OF_MAIL
 from demo.redis_server import RedisServer
-from demo.replicas import CONSUMER, RELAY, REPLICAS, Supervisor
+from demo.replicas import CONSUMER, RELAY, REPLICAS, SCHEDULER, Supervisor
 from demo.screen import BOLD, Screen
 from demo.shop import PAYMENT_SECONDS, QUICK, SERVICE, Shop
 from demo.stage import Stage
@@ -82,26 +83,30 @@ class Preparation:
         consumer = self.shop.add_worker("redis-consumer", CONSUMER, "--calls", SERVICE)
         reports = [await self._wait(f"add_worker.py adds {CONSUMER}", consumer)]
         reports.append(await self._wait(f"add_worker.py adds {RELAY}", self.shop.add_worker("outbox-relay")))
-        self._done("add_worker.py", landed(reports[0]), landed(reports[1]))
+        job = self.shop.add_worker("cron-job", cron.JOB, "--calls", cron.SERVICE, *cron.OPTIONS)
+        reports.append(await self._wait(f"add_worker.py adds {cron.JOB}", job))
+        self._done("add_worker.py", *map(landed, reports))
 
     async def _migrate(self) -> None:
         self.shop.wire(self.postgres, self.redis)
         migrations = await self._wait("the migrations run", self.shop.migrate())
         database = await self.postgres.connect()
         await self.shop.slow_down(database)
+        await database.execute(cron.SLOWLY)
         await database.close()
         servers = f"PostgreSQL {self.postgres.version} and Redis {self.redis.version} out of wheels"
         self._done("servers", f"{servers}; {migrations} migrations")
 
     async def _start_workers(self, news: News) -> Supervisor:
-        workers = Supervisor(self.stage, self.shop.folder, news, {CONSUMER: REPLICAS, RELAY: REPLICAS})
+        replicas = dict.fromkeys((CONSUMER, RELAY, SCHEDULER), REPLICAS)
+        workers = Supervisor(self.stage, self.shop.folder, news, replicas)
         await self._wait("the workers start", workers.until_ready())
         quick = " ".join(f"{name}={value}" for name, value in QUICK.items())
         self._done(
             "workers",
-            f"{REPLICAS} {CONSUMER}, {REPLICAS} {RELAY}: python -m app.workers.run NAME",
+            f"{', '.join(f'{REPLICAS} {name}' for name in replicas)}: python -m app.workers.run NAME",
             f"demo only: {quick}",
-            f"demo only: marking an order as paid takes {PAYMENT_SECONDS:g} s",
+            f"demo only: marking an order as paid takes {PAYMENT_SECONDS:g} s, a report as long",
         )
         return workers
 

@@ -15,7 +15,7 @@ from demo.news import News
 from demo.process import Process, free_port, until
 from demo.stage import Stage
 
-CONSUMER, RELAY = "order_paid", "outbox_relay"
+CONSUMER, RELAY, SCHEDULER = "order_paid", "outbox_relay", "scheduler"
 REPLICAS = 2
 START_SECONDS = 40.0
 RESTART_AFTER = 0.5

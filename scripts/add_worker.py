@@ -4,6 +4,8 @@
   add_worker.py redis-consumer order_paid --calls app.services.orders:OrderService.mark_paid --project PATH
   add_worker.py rabbitmq-consumer order_paid --calls ... --project PATH --type shop.order.paid.v1 --dry-run
   add_worker.py outbox-relay --project PATH --broker rabbitmq --with publisher
+  add_worker.py cron-job sales_report --calls app.services.reports:ReportService.daily_sales --project PATH
+      --schedule "30 2 * * *" --timezone Europe/Berlin --set day=yesterday
   add_worker.py list --format json
   add_worker.py diff --project PATH
 
@@ -33,13 +35,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # python -P and -I lea
 
 from workerkit import report
 from workerkit.add import Options, plan_addition
-from workerkit.brokers import EXTRAS
+from workerkit.brokers import EXTRAS, NO_BROKER
 from workerkit.compare import compare
+from workerkit.cron_job import CronJobOptions
 from workerkit.errors import EXIT_DIFFERENT, EXIT_OK, AddWorkerError
 from workerkit.kinds import KINDS, Kind
 from workerkit.presence import chosen
 from workerkit.project import open_project
 from workerkit.write import write_all
+
+WITH_BROKER = (
+    "also copy: publisher (send without a transaction), batch (one transaction for several messages), "
+    "in-order (one message after the other); RabbitMQ: priority (a queue for what is urgent), rpc (request "
+    "and reply)"
+)
+WITH_CRON_JOB = (
+    "also copy: cron-api (a router to look at jobs and run them), lifespan (run jobs in the API's process)"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,6 +78,7 @@ def add(args: argparse.Namespace) -> int:
         name=name,
         calls=getattr(args, "calls", ""),
         type=getattr(args, "type", ""),
+        cron=cron_job_options(args) if kind.is_cron_job else CronJobOptions(),
         head=args.head,
         extras=tuple(args.extras),
         force=args.force,
@@ -109,6 +122,9 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--calls", required=True, metavar="CALLS", help="app.services.orders:OrderService.mark_paid"
             )
+        if kind.is_cron_job:
+            add_cron_job_options(command)
+        elif kind.named:
             command.add_argument("--type", default="", help="type of the messages; default: PROJECT.NAME.v1")
         if len(kind.brokers) > 1:
             command.add_argument(
@@ -123,10 +139,8 @@ def parser() -> argparse.ArgumentParser:
             dest="extras",
             action="append",
             default=[],
-            choices=EXTRAS,
-            help="also copy: publisher (send without a transaction), batch (one transaction for several "
-            "messages), in-order (one message after the other); RabbitMQ: priority (a queue for "
-            "what is urgent), rpc (request and reply)",
+            choices=tuple(NO_BROKER.extras) if kind.is_cron_job else EXTRAS,
+            help=WITH_CRON_JOB if kind.is_cron_job else WITH_BROKER,
         )
         command.add_argument("--force", action="store_true", help="replace files that differ")
         command.add_argument("--dry-run", action="store_true", help="only show what would be written")
@@ -137,6 +151,42 @@ def parser() -> argparse.ArgumentParser:
     differences.set_defaults(command=show_differences)
     add_options(differences)
     return whole
+
+
+def add_cron_job_options(command: argparse.ArgumentParser) -> None:
+    """When a cron job is due, what it passes on, and its policies."""
+    command.add_argument("--schedule", default="", help='five cron fields, or six with seconds: "30 2 * * *"')
+    command.add_argument("--timezone", default="", help="with --schedule: Europe/Berlin, or UTC")
+    command.add_argument("--every", default="", help="instead of --schedule: 30s, 5m, 24h, 7d")
+    command.add_argument(
+        "--set",
+        dest="values",
+        action="append",
+        default=[],
+        type=setting,
+        metavar="NAME=VALUE",
+        help="a parameter of the service: today or yesterday for a date (of the due time), 24h for a "
+        "timedelta, or a number, bool or text; a datetime is the due time",
+    )
+    command.add_argument("--overlap", choices=("skip", "wait"), help="a tick due during a run; default: skip")
+    command.add_argument("--catch-up", choices=("none", "last", "all"), help="missed ticks; default: last")
+    for name, text in (("within", "how old a missed tick is made up; 1d"), ("deadline", "for a tick; 1h")):
+        command.add_argument(f"--{name}", metavar="TIME", help=text)
+
+
+def setting(text: str) -> tuple[str, str]:
+    """A parameter's name and value."""
+    name, equals, value = text.partition("=")
+    if not (equals and name.isidentifier()):
+        raise argparse.ArgumentTypeError(f"{text}: write NAME=VALUE")
+    return name, value
+
+
+def cron_job_options(args: argparse.Namespace) -> CronJobOptions:
+    """What the command line says about a cron job."""
+    given = {name: getattr(args, name) for name in ("overlap", "catch_up", "within", "deadline")}
+    policies = {name: value for name, value in given.items() if value is not None}
+    return CronJobOptions(args.schedule, args.timezone, args.every, dict(args.values), policies)
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

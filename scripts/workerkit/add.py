@@ -9,14 +9,15 @@ from datetime import UTC, datetime
 from workerkit import advice, landing
 from workerkit.brokers import Broker
 from workerkit.consumer import consumer
+from workerkit.cron_job import CronJobOptions, cron_job
 from workerkit.errors import TargetExistsError, UsageError
-from workerkit.kinds import DEAD_LETTERS, RUNNER, Kind
+from workerkit.kinds import CRON, DEAD_LETTERS, RUNNER, Kind, last
 from workerkit.migrations import Migrations, read_migrations
 from workerkit.plan import SAME, Change, Target, copies, decide, init_files
 from workerkit.presence import check_relay
 from workerkit.project import Project
 from workerkit.requirements import check_requirements
-from workerkit.service import read_service
+from workerkit.service import Service, read_service
 from workerkit.signature import is_plain_name
 from workerkit.source import Module
 from workerkit.templates import libraries, renamed
@@ -34,6 +35,7 @@ class Options:
     name: str
     calls: str = ""
     type: str = ""
+    cron: CronJobOptions = field(default_factory=CronJobOptions)
     head: str | None = None
     extras: tuple[str, ...] = ()
     force: bool = False
@@ -52,20 +54,32 @@ class Addition:
     remarks: list[str]
 
     @property
+    def process(self) -> str:
+        """The name of the process that runs the worker."""
+        return last(self.options.kind.process) or self.options.name
+
+    @property
     def run(self) -> str:
         """The command that runs the worker."""
-        return f"python -m {renamed(RUNNER, self.project.package)} {self.options.name}"
+        return f"python -m {renamed(RUNNER, self.project.package)} {self.process}"
 
     @property
     def dead_letters(self) -> str | None:
         """The command that shows what a consumer has given up; None for a worker that gives nothing up."""
         command = f"python -m {renamed(DEAD_LETTERS, self.project.package)} {self.options.name} list"
-        return command if self.options.kind.named else None
+        return command if DEAD_LETTERS in self.options.kind.beside else None
+
+    @property
+    def history(self) -> str | None:
+        """The command that shows the latest runs of a cron job; None for another worker."""
+        command = f"python -m {renamed(CRON, self.project.package)} history {self.options.name}"
+        return command if self.options.kind.is_cron_job else None
 
     @property
     def prove(self) -> str:
         """The command that proves it."""
-        return f"python -m pytest {landing.shown(self.project)}/test_worker_{self.options.name}.py"
+        name = landing.test_name(self.options.kind, self.options.name)
+        return f"python -m pytest {landing.shown(self.project)}/{name}"
 
 
 def plan_addition(project: Project, options: Options) -> Addition:
@@ -83,18 +97,20 @@ def plan_addition(project: Project, options: Options) -> Addition:
     targets = [*copies(project, modules, but=generated)]
     type_, service = "", None
     if kind.named:
-        check_name(project, options.name)
-        service = read_service(project, options.calls)
-        type_ = message_type(options, project)
-        text = consumer(modules[kind.worker], options.name, type_, service, project.package)
-        targets.insert(0, consumer_target(project, modules[kind.worker], text, options.name))
+        check_name(project, kind, options.name)
+        service = read_service(project, options.calls, options.cron.values if kind.is_cron_job else None)
+        type_ = "" if kind.is_cron_job else message_type(options, project)
+        text = own_text(project, options, modules[kind.worker], type_, service)
+        targets.insert(0, own_target(project, modules[kind.worker], text, options.name))
     targets += init_files(project, targets)
     targets += landing.tests(project, kind, broker, options.name, options.calls)
     migrations = read_migrations(project)
     changes = decide(project, targets, force=options.force) + migration(project, migrations, options)
     used = libraries(modules.values())
-    todo = advice.left_to_do(project, kind, broker, used, has_alembic=migrations is not None)
-    return Addition(project, options, type_, changes, todo, advice.remarks(project, service, changes))
+    todo = advice.left_to_do(
+        project, kind, broker, used, extras=options.extras, has_alembic=migrations is not None
+    )
+    return Addition(project, options, type_, changes, todo, advice.remarks(project, kind, service, changes))
 
 
 def check_extras(options: Options) -> None:
@@ -105,12 +121,22 @@ def check_extras(options: Options) -> None:
             raise UsageError(f"--with {extra}: not for {options.broker.title}, which has {', '.join(known)}")
 
 
-def check_name(project: Project, name: str) -> None:
+def own_text(project: Project, options: Options, template: Module, type_: str, service: Service) -> str:
+    """The text of the worker's own file."""
+    if options.kind.is_cron_job:
+        return cron_job(template, options.name, options.cron, service, project.package)
+    return consumer(template, options.name, type_, service, project.package)
+
+
+def check_name(project: Project, kind: Kind, name: str) -> None:
     """Raises UsageError for a name that cannot be a module, TargetExistsError for one that is taken."""
     if not is_plain_name(name):
         raise UsageError(f"{name}: write a worker's name as a lower-case Python identifier: order_paid")
     workers = project.folder / "workers"
-    if name in {"run", "outbox_relay", "dead_letters"} or (workers / f"{name}.py").exists():
+    if kind.is_cron_job:  # it lives in a folder of its own, whose modules that begin with _ are no jobs
+        if name.startswith("_"):
+            raise UsageError(f"{name}: a job's name does not begin with an underscore")
+    elif name in {"run", "outbox_relay", "dead_letters"} or (workers / f"{name}.py").exists():
         raise TargetExistsError(f"{name}: the name is taken by a module of {project.shown(workers)}")
 
 
@@ -122,7 +148,7 @@ def message_type(options: Options, project: Project) -> str:
     return type_
 
 
-def consumer_target(project: Project, template: Module, text: str, name: str) -> Target:
+def own_target(project: Project, template: Module, text: str, name: str) -> Target:
     """The worker's own file."""
     folder = renamed(template.name.rpartition(".")[0], project.package).split(".")
     return Target(project.import_root.joinpath(*folder) / f"{name}.py", text, "worker")

@@ -7,13 +7,30 @@ from collections.abc import Iterable, Iterator
 from workerkit import dependencies
 from workerkit.brokers import Broker
 from workerkit.kinds import Kind
+from workerkit.migrations import tables_of
 from workerkit.plan import KEPT, Change
 from workerkit.project import Project
 from workerkit.service import IDEMPOTENCY_KEY, Service
+from workerkit.templates import PACKAGE, renamed
+
+# What a worker is given, and what a commit in the service spoils.
+MESSAGE = "message", "that would commit the inbox row too, and what follows is never done again"
+TICK = "tick", "what it commits is done again when its scheduler dies before the run is noted"
+# What is to be wired for an extra.
+WIRING = {
+    "cron-api": "app.include_router(cron_router(require_admin)), with your dependency that refuses strangers",
+    "lifespan": "in the API's lifespan, around its yield: async with running(CronScheduler(collect()))",
+}
 
 
 def left_to_do(
-    project: Project, kind: Kind, broker: Broker, libraries: Iterable[str], *, has_alembic: bool
+    project: Project,
+    kind: Kind,
+    broker: Broker,
+    libraries: Iterable[str],
+    *,
+    extras: Iterable[str] = (),
+    has_alembic: bool,
 ) -> list[str]:
     """The steps that are left to the user."""
     runtime, testing = dependencies.missing(project, broker, libraries)
@@ -32,14 +49,19 @@ def left_to_do(
     registry = project.module(f"{project.package}.models")
     if registry is not None and any(i.module.startswith(registry.name) for i in registry.imports):
         steps.append(f"import {kind.model} in {project.shown(registry.path)}, where Alembic finds the models")
-    table = f"create the table {kind.table} of {kind.model} (no Alembic found)"
-    steps.append("alembic upgrade head" if has_alembic else table)
+    tables = tables_of(kind.table)
+    what, model = " and ".join(tables), renamed(f"{PACKAGE}.models.{kind.table}", project.package)
+    create = f"create the table{'s' * (len(tables) > 1)} {what} of {model} (no Alembic found)"
+    steps.append("alembic upgrade head" if has_alembic else create)
+    steps += [f"wire {extra}: {WIRING[extra]}" for extra in extras if extra in WIRING]
+    if kind.is_cron_job:
+        steps.append("where the system has no time zones, as slim images: add tzdata")
     if kind.named:
         steps.append("one test of the domain: what the service does with real data; the faults are covered")
     return steps
 
 
-def remarks(project: Project, service: Service | None, changes: Iterable[Change]) -> list[str]:
+def remarks(project: Project, kind: Kind, service: Service | None, changes: Iterable[Change]) -> list[str]:
     """What is good to know."""
     found = [
         f"{project.shown(change.target.path)}: kept as it is; `add_worker.py diff` shows how it differs"
@@ -47,7 +69,7 @@ def remarks(project: Project, service: Service | None, changes: Iterable[Change]
         if change.state == KEPT
     ]
     if service is not None:
-        found += remarks_on(project, service)
+        found += remarks_on(project, kind, service)
     settings = f"{project.package}.core.worker_settings"
     return [
         *found,
@@ -57,23 +79,21 @@ def remarks(project: Project, service: Service | None, changes: Iterable[Change]
     ]
 
 
-def remarks_on(project: Project, service: Service) -> Iterator[str]:
+def remarks_on(project: Project, kind: Kind, service: Service) -> Iterator[str]:
     """What is good to know about the call."""
+    unit, harm = MESSAGE if not kind.is_cron_job else TICK
     if service.takes_key:
-        yield f"{service.qualified} is passed the message's {IDEMPOTENCY_KEY}, the same on each delivery"
+        yield f"{service.qualified} is passed the {unit}'s {IDEMPOTENCY_KEY}, the same on each attempt"
     else:
         yield (
             f"if {service.qualified} calls the outside, give it {IDEMPOTENCY_KEY} as a parameter to pass on: "
             "the call is repeated when its worker dies before the commit"
         )
     if service.commits:
-        yield (
-            f"{service.qualified} commits: that would commit the inbox row too, and what follows is never "
-            "done again; leave the commit to get_session"
-        )
+        yield f"{service.qualified} commits: {harm}; leave the commit to get_session"
     if project.module(f"{project.package}.core.exceptions") is not None:
         folder = project.shown(project.folder / "core")
         yield (
-            "errors of the project set a message aside at once, unless they or their cause carry an HTTP "
+            f"errors of the project end a {unit} at once, unless they or their cause carry an HTTP "
             f"status or a failed connection; name those that may pass in TRANSIENT of {folder}/failures.py"
         )

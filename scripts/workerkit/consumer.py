@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from workerkit.errors import ServiceError, TemplateError
@@ -13,6 +14,7 @@ from workerkit.templates import PACKAGE, renamed, replaced
 
 TEMPLATE = f"{PACKAGE}.consumers.order_paid"
 NAME, PAYLOAD, TOPIC, CALL = "order_paid", "OrderPaid", "shop.order.paid", "OrderService.mark_paid"
+CALLS = f"{PACKAGE}.services.orders:{CALL}"
 SERVICES = f"{PACKAGE}.services."
 
 
@@ -20,7 +22,9 @@ def consumer(module: Module, name: str, type_: str, service: Service, package: s
     """The text of the module `name`, made from the template `module`: it calls `service` for messages of
     `type_`.
     """
-    imports = needed_imports(module, service, package)
+    own = (import_ for import_ in module.imports if not import_.module.startswith(SERVICES))
+    names = {"consumer", "handle", "worker"}
+    imports = needed_imports(own, service, package, names, service.imports)
     taken = {import_.bound for import_ in imports} | set(module.top_level) - {PAYLOAD}
     payload = payload_name(name, taken)
     topic, _, version = type_.rpartition(".")
@@ -47,20 +51,26 @@ def payload_name(name: str, taken: set[str]) -> str:
     return plain if plain not in taken else f"{plain}Payload"
 
 
-def needed_imports(module: Module, service: Service, package: str) -> list[Import]:
-    """The template's imports with its service replaced by `service` and the types of the fields added.
+def needed_imports(
+    own: Iterable[Import],
+    service: Service,
+    package: str,
+    names: Collection[str],
+    types: Iterable[Import] = (),
+) -> list[Import]:
+    """The template's `own` imports, `service`, and the `types` of the fields.
 
-    Raises ServiceError when two of them bind one name to different things.
+    Raises ServiceError when two of them bind one name to different things, or one of `names`, which the
+    template defines itself.
     """
-    own = [i for i in module.imports if not i.module.startswith(SERVICES)]
     kept = [replace(i, module=renamed(i.module, package)) if i.module.startswith(PACKAGE) else i for i in own]
-    wanted = {*kept, Import(service.module, service.target), *service.imports}
+    wanted = {*kept, Import(service.module, service.target), *types}
     bound: dict[str, Import] = {}
     for import_ in sorted(wanted):
         other = bound.setdefault(import_.bound, import_)
-        if other != import_ or import_.bound in {"consumer", "handle", "worker"}:
+        if other != import_ or import_.bound in names:
             clash = f"{import_.module}.{import_.name}"
-            raise ServiceError(f"{service.calls}: the name {import_.bound} of {clash} is taken in a consumer")
+            raise ServiceError(f"{service.calls}: the name {import_.bound} of {clash} is taken in a worker")
     return sorted(wanted)
 
 
@@ -72,11 +82,17 @@ def field_lines(service: Service) -> list[str]:
 
 def call_lines(service: Service) -> list[str]:
     """The call of the service in the handler."""
+    values = {field.name: f"message.data.{field.name}" for field in service.fields}
+    return call(service, values, "message")
+
+
+def call(service: Service, values: Mapping[str, str], key_of: str) -> list[str]:
+    """A call of the service with the `values` of its fields, and the idempotency key of `key_of`."""
     head = f"{service.owner}(session).{service.function}" if service.owner else service.function
     arguments = [] if service.owner else ["session"]
-    arguments += [f"{'' if f.positional else f'{f.name}='}message.data.{f.name}" for f in service.fields]
+    arguments += [f"{'' if f.positional else f'{f.name}='}{values[f.name]}" for f in service.fields]
     if service.takes_key:
-        arguments.append(f"{IDEMPOTENCY_KEY}=message.{IDEMPOTENCY_KEY}")
+        arguments.append(f"{IDEMPOTENCY_KEY}={key_of}.{IDEMPOTENCY_KEY}")
     if not arguments:
         return [f"    await {head}()"]
     return [f"    await {head}(", *(f"        {argument}," for argument in arguments), "    )"]

@@ -5,23 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from workerkit.brokers import RABBITMQ, REDIS, Broker
+from workerkit.brokers import NO_BROKER, RABBITMQ, REDIS, Broker
 from workerkit.consumer import TEMPLATE as CONSUMER
+from workerkit.cron_job import TEMPLATE as CRON_JOB
 from workerkit.source import Module
 from workerkit.templates import PACKAGE, closure, reworded, template
 
 RUNNER = f"{PACKAGE}.workers.run"
 RELAY = f"{PACKAGE}.workers.outbox_relay"
 DEAD_LETTERS = f"{PACKAGE}.workers.dead_letters"
+SCHEDULER = f"{PACKAGE}.workers.scheduler"
+CRON = f"{PACKAGE}.workers.cron"
+INTERVAL = f"{PACKAGE}.core.interval"
 # What all landed tests share: pytest's fixtures, and the process that plays the worker.
 TEST_SUPPORT = ("workers/conftest.py", "workers/replica.py")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of worker; `table` is the one that it needs.
+    """A kind of worker; `table` is the one that it needs, `worker` the name of its own module, as long as the
+    user gives no other.
 
-    `named` kinds are added several times, under names of their own, each calling a service.
+    `named` kinds are added several times, under names of their own, each calling a service. The modules
+    `beside` land with it, as the runner does. `process` is what runs such workers, if they are no processes
+    themselves; a project that has it has some. Consumers are known by the module that runs those of a broker.
     """
 
     name: str
@@ -29,11 +36,14 @@ class Kind:
     table: str
     brokers: tuple[Broker, ...]
     named: bool
+    worker: str
+    beside: tuple[str, ...] = ()
+    process: str = ""
 
     @property
-    def worker(self) -> str:
-        """The name of its own module, as long as the user gives no other."""
-        return CONSUMER if self.named else RELAY
+    def is_cron_job(self) -> bool:
+        """Whether it is a cron job."""
+        return self.worker == CRON_JOB
 
     def own(self, broker: Broker) -> Module:
         """The template of its own module, as it reads for `broker`.
@@ -42,13 +52,12 @@ class Kind:
         under one name, for an outbox has one kind of relay.
         """
         if self.named:
-            return reworded(template(CONSUMER), broker.words, CONSUMER)
+            return reworded(template(self.worker), broker.words, self.worker)
         return reworded(template(broker.relay), {broker.relay: RELAY, last(broker.relay): last(RELAY)}, RELAY)
 
     def modules(self, broker: Broker, extras: Iterable[str] = ()) -> dict[str, Module]:
         """The templates that land, with all that they import."""
-        names = [RUNNER, f"{PACKAGE}.models.{self.table}"]
-        names += [DEAD_LETTERS] if self.named else []
+        names = [RUNNER, *self.beside, f"{PACKAGE}.models.{self.table}"]
         names += [name for extra in extras for name in broker.extras[extra]]
         return closure([self.own(broker), *map(template, names)])
 
@@ -72,6 +81,8 @@ KINDS = {
             "inbox_message",
             (REDIS,),
             named=True,
+            worker=CONSUMER,
+            beside=(DEAD_LETTERS,),
         ),
         Kind(
             "rabbitmq-consumer",
@@ -79,6 +90,8 @@ KINDS = {
             "inbox_message",
             (RABBITMQ,),
             named=True,
+            worker=CONSUMER,
+            beside=(DEAD_LETTERS,),
         ),
         Kind(
             "outbox-relay",
@@ -87,6 +100,17 @@ KINDS = {
             "outbox_message",
             (REDIS, RABBITMQ),
             named=False,
+            worker=RELAY,
+        ),
+        Kind(
+            "cron-job",
+            "calls a service method on a schedule, once for each due time, whatever dies or is deployed",
+            "cron_run",
+            (NO_BROKER,),
+            named=True,
+            worker=CRON_JOB,
+            beside=(SCHEDULER, CRON, INTERVAL),
+            process=SCHEDULER,
         ),
     )
 }

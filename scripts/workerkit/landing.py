@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from workerkit import consumer, cron_job
 from workerkit.brokers import Broker
-from workerkit.consumer import NAME
 from workerkit.kinds import TEST_SUPPORT, Kind, last
 from workerkit.plan import Target
 from workerkit.project import Project
@@ -14,7 +14,6 @@ from workerkit.source import Function, Module
 from workerkit.templates import TEMPLATES, replaced, rewritten, text_of
 
 FOLDER = "workers"
-CALLS = "app.services.orders:OrderService.mark_paid"
 PROJECT_LINE = "PROJECT = Path(__file__).resolve().parents[2]"
 IMPORT_ROOT_LINE = "IMPORT_ROOT = PROJECT"
 # What one file of the support wants of another.
@@ -24,20 +23,26 @@ ENTRY = {"replica.py": "main", "redis_lab.py": "start", "rabbit_lab.py": "start"
 def tests(project: Project, kind: Kind, broker: Broker, name: str, calls: str) -> Iterator[Target]:
     """Targets for the worker's test and for the support that all workers' tests share."""
     test = worker_test(project, kind, broker, name, calls)
-    for path in (*TEST_SUPPORT, broker.test_support):
+    for path in (*TEST_SUPPORT, *broker.test_support):
         text = support(project, text_of(f"tests/{path}"))
         entry = ENTRY.get(path.rpartition("/")[2])
         needed = fixtures_of(test) if entry is None else frozenset({entry})
         yield Target(project.tests / path, text, "test", needed)
-    yield Target(project.tests / FOLDER / f"test_worker_{name}.py", test, "test")
+    yield Target(project.tests / FOLDER / test_name(kind, name), test, "test")
+
+
+def test_name(kind: Kind, name: str) -> str:
+    """The file of a worker's test; a consumer and a cron job may share a name."""
+    return f"test_{'cron' if kind.is_cron_job else 'worker'}_{name}.py"
 
 
 def worker_test(project: Project, kind: Kind, broker: Broker, name: str, calls: str) -> str:
     """The test of one worker."""
-    text = text_of(f"tests/{FOLDER}/test_worker_{last(kind.worker)}.py")
+    text = text_of(f"tests/{FOLDER}/{test_name(kind, last(kind.worker))}")
     if not kind.named:
         return rewritten(replaced(text, broker.test_words), project.package)
-    return replaced(text, {CALLS: calls, NAME: name, **broker.test_words})
+    own = cron_job if kind.is_cron_job else consumer
+    return replaced(text, {own.CALLS: calls, own.NAME: name, **broker.test_words})
 
 
 def support(project: Project, text: str) -> str:

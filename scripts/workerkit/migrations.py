@@ -78,6 +78,11 @@ class Migrations:
         return self.folder / f"{stamp}_{table}.py", text
 
 
+def tables_of(table: str) -> list[str]:
+    """The tables that the migration of `table` creates."""
+    return sorted(set(created(ast.parse(text_of(f"migrations/{table}.py")))))
+
+
 def substituted(text: str, pattern: str, line: str) -> str:
     """`text` with the line that fits `pattern` replaced."""
     return re.sub(pattern, lambda _: line, text, count=1, flags=re.MULTILINE)

@@ -19,7 +19,7 @@ def present(project: Project) -> Iterator[tuple[Kind, Broker]]:
     relay = relay_broker(project)
     for kind in KINDS.values():
         for broker in kind.brokers:
-            if has(project, broker.consumer) if kind.named else relay is broker:
+            if has(project, kind.process or broker.consumer) if kind.named else relay is broker:
                 yield kind, broker
 
 
@@ -48,7 +48,7 @@ def chosen(project: Project, kind: Kind, given: str | None) -> Broker:
     found = (
         [relay]
         if relay is not None
-        else list({broker.name: broker for _, broker in present(project)}.values())
+        else list({broker.name: broker for _, broker in present(project) if broker.consumer}.values())
     )
     if len(found) > 1:
         raise UsageError(

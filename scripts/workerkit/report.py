@@ -34,6 +34,7 @@ def facts(addition: Addition, *, dry_run: bool) -> dict[str, Any]:
         "name": options.name,
         "package": project.package,
         "type": addition.type or None,
+        "schedule": options.cron.shown if options.kind.is_cron_job else None,
         "dry_run": dry_run,
         "changed": any(change.writes for change in addition.changes),
         "files": [file_facts(addition, change) for change in addition.changes],
@@ -45,6 +46,7 @@ def facts(addition: Addition, *, dry_run: bool) -> dict[str, Any]:
         "procfile": procfile(addition),
         "prove": addition.prove,
         "dead_letters": addition.dead_letters,
+        "history": addition.history,
     }
 
 
@@ -70,7 +72,7 @@ def line_counts(changes: list[Change]) -> dict[str, int]:
 
 def environment(addition: Addition) -> dict[str, str]:
     """The variables that a first deployment sets; all others have defaults that suit."""
-    variables = dict([addition.options.broker.url])
+    variables = dict(addition.options.broker.environment)
     if not addition.options.kind.named:
         variables["OUTBOX_SOURCE"] = f"/{addition.project.name}"
     return variables
@@ -78,12 +80,13 @@ def environment(addition: Addition) -> dict[str, str]:
 
 def procfile(addition: Addition) -> str:
     """The line that names the process."""
-    return f"{addition.options.name}: {addition.run}"
+    return f"{addition.process}: {addition.run}"
 
 
 def text(addition: Addition, *, dry_run: bool) -> str:
     """The report for people."""
     lines: list[str] = []
+    options = addition.options
     written = [change for change in addition.changes if change.writes]
     rest = len(addition.changes) - len(written)
     if written:
@@ -95,8 +98,10 @@ def text(addition: Addition, *, dry_run: bool) -> str:
     else:
         lines.append(f"nothing to write: all {rest} files are there")
     if addition.type:
-        place = addition.options.broker.place(addition.type.rpartition(".")[0], addition.options.name)
+        place = options.broker.place(addition.type.rpartition(".")[0], options.name)
         lines += ["", f"message type  {addition.type}   ({place})"]
+    if options.kind.is_cron_job:
+        lines += ["", f"due    {options.cron.shown}"]
     lines += ["", "left to do"]
     lines += [f"  - {step}" for step in addition.todo]
     lines += [f"  - set {name} (such as {value})" for name, value in environment(addition).items()]
@@ -104,6 +109,8 @@ def text(addition: Addition, *, dry_run: bool) -> str:
     lines += ["", f"run    {addition.run}", f"prove  {addition.prove}"]
     if addition.dead_letters:
         lines.append(f"see    {addition.dead_letters}   (what was given up)")
+    if addition.history:
+        lines.append(f"see    {addition.history}   (what became of its runs)")
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from workerkit.errors import ServiceError, UsageError
@@ -47,8 +48,10 @@ class Service:
         return f"{self.module}:{self.qualified}"
 
 
-def read_service(project: Project, calls: str) -> Service:
+def read_service(project: Project, calls: str, given: Collection[str] | None = None) -> Service:
     """The service that `calls` names, as `package.module:Class.method` or `package.module:function`.
+
+    Of the parameters with a default only those `given` become fields; None: all of them.
 
     Raises ServiceError when it is not there or cannot be called by a worker.
     """
@@ -64,13 +67,21 @@ def read_service(project: Project, calls: str) -> Service:
         found = function_of(project, module, name)
     where = f"{project.shown(found.module.path)}:{found.node.lineno}: {f'{owner}.' if owner else ''}{name}"
     check_callable(found.node, where)
-    given = parameters(found.node)
-    if not given:
+    taken = parameters(found.node)
+    if not taken:
         raise ServiceError(f"{where}: its first parameter must be {'self' if owner else 'an AsyncSession'}")
     if not owner:
-        check_session(given[0], where)
-    del given[0]
-    payload = [parameter for parameter in given if parameter.argument.arg != IDEMPOTENCY_KEY]
+        check_session(taken[0], where)
+    del taken[0]
+    names = {parameter.argument.arg for parameter in taken}
+    if unknown := set(given or ()) - names:
+        raise ServiceError(f"{where}: no parameter {', '.join(sorted(unknown))}")
+    payload = [
+        parameter
+        for parameter in taken
+        if parameter.argument.arg != IDEMPOTENCY_KEY
+        and (given is None or parameter.default is None or parameter.argument.arg in given)
+    ]
     described = [field_of(project, found.module, parameter, where) for parameter in payload]
     fields = tuple(field for field, _ in described)
     imports = frozenset(import_ for _, needed in described for import_ in needed)
@@ -80,7 +91,7 @@ def read_service(project: Project, calls: str) -> Service:
         name,
         fields,
         imports,
-        takes_key=len(payload) < len(given),
+        takes_key=IDEMPOTENCY_KEY in names,
         commits=calls_commit(found.node),
     )
 

@@ -18,6 +18,15 @@ MACHINE = {
     "load_average_before": 0.1,
     "load_average_after": 1.2,
 }
+TICKS = {
+    "ticks_per_second": 10.0,
+    "share": 1.0,
+    "p50_ms": 12.0,
+    "p99_ms": 34.0,
+    "cpu_ms": 5.0,
+    "server_cpu_ms": 4.0,
+    "peak_memory_mb": 80.0,
+}
 
 
 def run(seconds: float) -> dict[str, Any]:
@@ -56,6 +65,10 @@ def results() -> dict[str, Any]:
         "rabbit_batch": {"rabbit_bulk": [run(1.0)], "rabbit_ours": [run(4.0)]},
         "rabbit_confirms": {"one by one": [100.0, 200.0], "window of 500": [600.0, 1400.0]},
         "rabbit_memory": {1_000: [80.0], 100_000: [100.0]},
+        "cron": [
+            {"contestant": "cron_ours", "jobs": 10, "history": 1_000_000, **TICKS},
+            {"contestant": "cron_saq", "jobs": 10, "history": 0, **TICKS, "p50_ms": math.nan},
+        ],
         "enqueue": {"without key": [(0.010, 0.011), (0.010, 0.012), (0.010, 0.011)]},
         "growth": {"inbox": {1_000: [10.0, 10.0], 1_000_000: [20.0, 20.0]}},
     }
@@ -76,7 +89,7 @@ def test_the_fastest_peer_is_the_one_to_beat(results: dict[str, Any]) -> None:
 
 
 def test_what_was_not_measured_has_no_target(results: dict[str, Any]) -> None:
-    del results["noop"]["bare"], results["enqueue"], results["growth"]
+    del results["noop"]["bare"], results["enqueue"], results["growth"], results["cron"]
     for name in [name for name in results if name.startswith("rabbit_")]:
         del results[name]
 
@@ -90,9 +103,11 @@ def test_the_report_shows_every_part(results: dict[str, Any]) -> None:
     assert any(line.startswith("taskiq") and " 4.00" in line for line in lines)
     assert any(line.startswith("rows in the inbox") and line.endswith("2.00") for line in lines)
     assert any("miss  no-op, times the fastest peer: 4.00 (target >= 5)" in line for line in lines)
-    assert not any(line.startswith("saq") for line in lines)
+    assert not any(line.startswith("saq") and "-" not in line for line in lines)
     assert any(line.startswith("window of 500") and line.endswith(" 6.5") for line in lines)
     assert any(line.split() == ["100,000", "100"] for line in lines)
+    assert any(line.startswith("ours") and " 1,000,000 " in line and " 34.0 " in line for line in lines)
+    assert any(line.startswith("saq") and " - " in line for line in lines)
     assert "note: noop: saq left out: saq not installed" in lines
 
 

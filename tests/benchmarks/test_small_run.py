@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from benchmarks.cron import OURS, CronLoad
 from benchmarks.measure import measure
 from benchmarks.plan import QUICK, Load
 from benchmarks.stage import Stage
@@ -20,10 +21,12 @@ SMALL = dataclasses.replace(
     kinds=("unread",),
     growth={"noop": 100, "write": 20, "relay": 50},
     enqueue_pairs=2,
+    cron=CronLoad(jobs=(3,), seconds=2, history=100, contestants=(OURS,)),
     contestants=("ours", "bare", "rabbit_ours", "rabbit_bare", "rabbit_bulk"),
 )
 
 
+@pytest.mark.long
 @pytest.mark.services
 def test_a_small_run_measures_every_part() -> None:
     # Given little of everything
@@ -43,4 +46,5 @@ def test_a_small_run_measures_every_part() -> None:
     assert results["summary"]["relay"]["relay"]["p50_ms"] > 0
     assert set(results["summary"]["enqueue"]) == {"without key", "with key"}
     assert set(results["summary"]["growth"]["unread"]) == {10, 20}
+    assert [one["share"] for one in results["cron"]] == [1.0, 1.0]
     assert results["notes"] == []

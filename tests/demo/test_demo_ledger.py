@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from demo.ledger import Ledger, Part
+from demo.ledger import Ledger, Part, Ticks
 from demo.news import News
 
-KEYS = ["attempted", "accepted", "executed", "lost", "duplicated", "recovered", "seconds"]
+KEYS = ["attempted", "accepted", "executed", "lost", "duplicated", "recovered", "seconds", "ticks"]
 
 
 def account(
@@ -79,6 +79,14 @@ def test_orders_of_two_shops_are_told_apart_and_counted_together() -> None:
 
     assert (ledger.attempted, ledger.accepted, ledger.executed) == (3, 3, 2)
     assert (ledger.lost, ledger.duplicated) == (1, 1)
+
+
+@pytest.mark.parametrize(("ticks", "code"), [((5, 5, 0), 0), ((5, 4, 0), 1), ((5, 5, 1), 1)])
+def test_a_tick_that_was_not_run_or_run_twice_fails_the_demo(ticks: tuple[int, int, int], code: int) -> None:
+    ledger = Ledger.of(Part(1, [1], [(1, 10.0)], {}), seconds=1, ticks=Ticks(*ticks, made_up=2))
+
+    assert ledger.exit_code == code
+    assert f"{ticks[1]} run, {ticks[2]} run twice, 2 made up" in ledger.lines()[-1]
 
 
 def test_the_last_line_is_json_with_these_keys() -> None:

@@ -36,6 +36,9 @@ def wire_without_inbox(self, *servers):
     broken = text.replace(":consumer, :message_id\n", ":consumer, gen_random_uuid()::text || :message_id\n")
     assert broken != text
     inbox.write_text(broken)
+    job = self.folder / "app" / "jobs" / "sales_report.py"
+    again = "    await ReportService(session).daily_sales(day=tick.due_at.date())\n    return Done()"
+    job.write_text(job.read_text().replace("    return Done()", again))
 
 shop.Shop.wire = wire_without_inbox
 sys.exit(run.main(["--orders", "60"]))
@@ -82,7 +85,7 @@ def test_nothing_is_lost_and_nothing_is_done_twice() -> None:
 
     # Then all faults have happened and the account is clean
     assert process.returncode == 0, output + errors
-    for victim in ("order_paid", "outbox_relay", "redis", "mail:order_placed", "rabbitmq"):
+    for victim in ("order_paid", "outbox_relay", "redis", "scheduler", "mail:order_placed", "rabbitmq"):
         assert re.search(rf"! .* kill -9 {victim}\b", output), victim
     assert "Redis lost everything" in output
     assert "rabbitmq is started again, with its data" in output
@@ -90,20 +93,27 @@ def test_nothing_is_lost_and_nothing_is_done_twice() -> None:
     assert ledger["attempted"] == ledger["accepted"] == ledger["executed"] == 100
     assert (ledger["lost"], ledger["duplicated"]) == (0, 0)
     assert ledger["recovered"] > 0
+    ticks = ledger["ticks"]
+    assert (ticks["run"], ticks["run_twice"]) == (ticks["due"], 0)
+    assert ticks["due"] > 10
+    assert ticks["made_up"] > 0
     folder = FOLDER.search(output)
     assert folder
     assert_nothing_is_left(Path(folder[1]))
 
 
 def test_the_demo_would_notice_repeats() -> None:
-    # Given a shop whose inbox takes every delivery for a new message, and no RabbitMQ on the machine
+    # Given a shop whose inbox takes every delivery for a new message, and whose cron job does its work twice,
+    # and no RabbitMQ on the machine
     with demo("-c", WITHOUT_INBOX) as process:
         output, errors = process.communicate(timeout=150)
 
     # Then what is sent again after the loss of Redis' data is done again, and the demo says so
     assert process.returncode == 1, output + errors
     assert "none here (neither RABBITMQ_URL nor a rabbitmq-server): this part is left out" in output
-    assert json.loads(output.splitlines()[-1])["duplicated"] > 0
+    ledger = json.loads(output.splitlines()[-1])
+    assert ledger["duplicated"] > 0
+    assert ledger["ticks"]["run_twice"] >= ledger["ticks"]["run"] > 0
 
     # and keeps the logs, until somebody has looked at them
     folder = FOLDER.search(output)

@@ -29,6 +29,10 @@ PATTERNS = "faults/test_rabbit_patterns.py::test_"
 BATCH = "faults/test_batch.py::test_"
 IN_ORDER = "faults/test_in_order.py::test_"
 LETTERS = "faults/test_dead_letters.py::test_"
+CRON_DIE = "faults/test_cron_schedulers_die.py::test_"
+CRON_POLICIES = "faults/test_cron_policies.py::test_"
+CRON_POSTGRES = "faults/test_cron_postgres_breaks.py::test_"
+CRON_MANAGE = "faults/test_cron_manage.py::test_"
 REFUSALS = "scripts/test_refusals.py::test_"
 
 SKILL: Claims = {
@@ -72,6 +76,11 @@ SKILL: Claims = {
     ),
     "in the method its consumer calls | an endless loop": (
         f"{PROOFS}a_consumer_that_causes_its_own_messages_never_ends",
+    ),
+    "every process runs it, a crash forgets it": (
+        f"{CRON_DIE}any_number_of_schedulers_run_each_tick_once",
+        f"{CRON_DIE}what_a_killed_scheduler_ran_is_finished_by_another",
+        "version apscheduler 3.11: its FAQ on sharing a job store, _process_jobs in schedulers/base.py",
     ),
     "each buries the other's version": (f"{PROOFS}a_consumer_buries_versions_that_it_does_not_route",),
     "the slot is blocked": (f"{DIE}retries_hold_up_nobody_and_survive_a_crash",),
@@ -306,8 +315,125 @@ CONSUMERS: Claims = {
     ),
 }
 
+CRON: Claims = {
+    # the first table
+    "one run: the tick is a row, unique by job and due time": (
+        f"{CRON_DIE}any_number_of_schedulers_run_each_tick_once",
+        f"{CRON_MANAGE}an_api_with_four_workers_and_a_scheduler_make_one_run_of_each_tick",
+    ),
+    "another begins it again when the lease is over; the late one commits nothing": (
+        f"{CRON_DIE}each_in_turn_is_killed_over_two_hundred_ticks",
+        f"{CRON_DIE}a_paused_scheduler_changes_nothing_when_it_comes_back",
+        f"{CRON_DIE}a_late_finisher_is_fenced",
+    ),
+    "finished, or handed over at once; costs no attempt": (
+        f"{CRON_DIE}sigterm_lets_a_quick_run_finish",
+        f"{CRON_DIE}sigterm_hands_over_what_takes_too_long",
+    ),
+    "PostgreSQL away or restarted | waited for; costs no attempt": (
+        f"{CRON_POSTGRES}restarted_at_the_tick",
+        f"{CRON_POSTGRES}down_over_three_ticks",
+    ),
+    "rolled back, again with backoff, until `attempts` or `deadline`": (
+        f"{CRON_POLICIES}a_provider_that_fails_at_first",
+        f"{CRON_POLICIES}attempts_are_bounded",
+        f"{CRON_POLICIES}retries_end_at_the_deadline",
+    ),
+    "`failed`, with the reason, until somebody asks for it": (
+        f"{CRON_POLICIES}what_fails_for_good_says_why",
+        f"{CRON_MANAGE}a_tick_that_failed_is_run_again",
+    ),
+    '"skip" notes it as skipped, "wait" runs it afterwards': (
+        f"{CRON_POLICIES}overlap_skip",
+        f"{CRON_POLICIES}overlap_wait",
+    ),
+    "as far back as `within`; the rest is noted as skipped": (
+        f"{CRON_POLICIES}down_for_ten_minutes",
+        f"{CRON_POLICIES}down_for_three_days",
+        f"{CRON_POLICIES}only_the_newest_of_many_is_made_up",
+    ),
+    "due times come from the clock, not from the start": (
+        f"{CRON_DIE}starting_again_and_again_does_not_push_an_interval_back",
+    ),
+    # add one
+    "each further one is a file and its test": (
+        "scripts/test_cron_jobs.py::test_second_job_is_one_file_and_its_test",
+    ),
+    "in the job's zone and the same on each attempt": ("faults/test_cron_jobs.py::test_sales_report",),
+    "a service that commits loses that": (
+        "faults/test_cron_fence.py::test_a_commit_in_the_job_is_not_fenced",
+    ),
+    "A call outside takes `tick.idempotency_key`": (
+        f"{CRON_POLICIES}a_provider_that_fails_at_first",
+        "core/test_cron_job.py::test_the_key_of_a_tick_is_that_of_its_due_time",
+    ),
+    "A renamed job is a new one, and a new one has no past": (
+        f"{CRON_POLICIES}a_job_that_was_renamed_while_it_ran",
+        f"{CRON_POLICIES}a_new_job_has_no_past",
+    ),
+    "One that makes no sense stops the scheduler with exit code 78": (
+        f"{CRON_MANAGE}a_scheduler_refuses_to_start",
+        "core/test_cron_job.py::test_all_modules_of_the_folder_are_jobs",
+    ),
+    # schedules
+    "0 and 7 are Sunday; when both days are restricted, either matches": (
+        "core/test_cron.py::test_examples",
+    ),
+    "`Every(interval)`: multiples since an anchor": (
+        "core/test_interval.py::test_due_times_are_multiples_since_the_anchor",
+    ),
+    "runs at the moment after the gap. Fold: it runs the first time only": (
+        "core/test_cron.py::test_fixed_times_run_once_a_date",
+        "core/test_cron_plan.py::test_a_nightly_job_runs_once_in_both_nights",
+    ),
+    "they leave out the gap and run in both passes of the fold": (
+        "core/test_cron.py::test_stars_follow_elapsed_time",
+    ),
+    # long work
+    "a beat that neither forgets nor repeats a tick": (f"{CRON_POLICIES}a_tick_that_enqueues_sends_once",),
+    # options
+    "it refuses to be made without your authorisation": (
+        f"{CRON_MANAGE}no_router_without_authorisation",
+        f"{CRON_MANAGE}every_route_asks_for_authorisation",
+    ),
+    "a scheduler that fails ends the process": (f"{CRON_MANAGE}an_api_whose_scheduler_fails_ends",),
+    "may come twice or not at all": ("version kubernetes 1.34: its page on CronJob, limitations",),
+    # operate
+    "ticks of the pause are not made up": (
+        f"{CRON_MANAGE}pause_and_resume",
+        f"{CRON_MANAGE}ticks_of_a_pause_without_schedulers_are_not_made_up",
+    ),
+    "Who asks while a run waits or goes on gets that run": (
+        f"{CRON_MANAGE}many_ask_at_once",
+        f"{CRON_MANAGE}run_now_during_the_scheduled_run",
+        f"{CRON_MANAGE}a_tick_that_failed_is_run_again",
+    ),
+    "The clock is the database's": (f"{CRON_POLICIES}a_clock_that_was_ahead_for_days",),
+    "run the ticks of both schedules; what both have runs once": (
+        f"{CRON_POLICIES}two_versions_with_different_schedules",
+    ),
+    "Watch: `failed` and `skipped`": (f"{PROOFS}the_runs_of_cron_jobs_can_be_looked_at",),
+    # problems
+    "it ran twice before, per process or per replica": (
+        f"{CRON_MANAGE}an_api_with_four_workers_and_a_scheduler_make_one_run_of_each_tick",
+    ),
+    "it never runs": (f"{CRON_MANAGE}list_and_history",),
+    "skipped.** Symptoms": (f"{CRON_POLICIES}overlap_skip",),
+    "failed at its deadline": (f"{CRON_POLICIES}a_run_is_stopped_at_its_deadline",),
+    # changes
+    "3.11.3 runs a daily 02:30 twice in the autumn night": (
+        "core/test_cron.py::test_apscheduler_runs_a_nightly_job_twice_in_autumn",
+        "core/test_cron.py::test_apscheduler_counts_weekdays_from_monday",
+    ),
+    "still drops what is 1 s late": (f"{PROOFS}apscheduler_drops_what_is_a_second_late",),
+    "5.7 has no lock: two beats run all twice": (
+        "version celery 5.7: celery/beat.py, PersistentScheduler and apply_async",
+    ),
+}
+
 CLAIMS = {
     "SKILL.md": SKILL,
     "references/python-message-queue.md": QUEUE,
     "references/python-consumers.md": CONSUMERS,
+    "references/python-cron-jobs.md": CRON,
 }

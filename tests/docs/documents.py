@@ -111,5 +111,6 @@ REFERENCES = [
 ]
 QUEUE = Document("references/python-message-queue.md")
 CONSUMERS = Document("references/python-consumers.md")
+CRON = Document("references/python-cron-jobs.md")
 RUNTIME = [SKILL, *REFERENCES]
 ALL = [*RUNTIME, README]

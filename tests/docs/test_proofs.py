@@ -18,6 +18,7 @@ import aio_pika
 import pytest
 import redis.asyncio
 from aiormq.abc import DeliveredMessage
+from apscheduler.schedulers.background import BackgroundScheduler
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import text
@@ -33,7 +34,7 @@ from app.core.inbox import transactional
 from app.core.outbox import enqueue
 from app.core.outcomes import Dead, Done, Outcome, TransientError
 from app.core.worker_settings import WorkerSettings
-from docs.documents import CONSUMERS, QUEUE, ROOT
+from docs.documents import CONSUMERS, CRON, QUEUE, ROOT
 from support.scene import FAULTY, RedisScene
 from support.wait import eventually
 from support.workers import IMPORT_PATH
@@ -198,6 +199,27 @@ async def test_a_dead_letter_can_be_seen_and_replayed(scene: RedisScene) -> None
     await scene.until_processed([order + 1])
     assert scene.dead() == []
     assert scene.redis.xrevrange("shop.work", count=1)[0][1] == {b"event": raw}
+
+
+async def test_the_runs_of_cron_jobs_can_be_looked_at(sessions: Sessions) -> None:
+    (look,) = [fence.text for fence in CRON.fences if fence.language == "sql"]
+    run = text(
+        "INSERT INTO cron_run (job, due_at, trigger, state, next_try_at, deadline_at)"
+        " VALUES ('report', now() - :ago * interval '1 h', 'schedule', :state, now(), now())"
+    )
+    async with sessions.begin() as session:
+        for ago, state in enumerate(("failed", "succeeded", "skipped")):
+            await session.execute(run, {"ago": ago, "state": state})
+        (row,) = await session.execute(text(look))
+        now = (await session.execute(text("SELECT now()"))).scalar_one()
+    assert (row.job, row.failed, (now - row.succeeded).total_seconds()) == ("report", 1, 3600)
+
+
+def test_apscheduler_drops_what_is_a_second_late() -> None:
+    scheduler = BackgroundScheduler(timezone="UTC")
+    scheduler.start(paused=True)
+    assert scheduler.add_job(print, "interval", hours=1).misfire_grace_time == 1
+    scheduler.shutdown()
 
 
 async def test_aio_pika_takes_what_goes_nowhere_for_a_success(rabbit_url: str) -> None:

@@ -1,14 +1,17 @@
 """Settings, versions and numbers in the documents are those of the templates."""
 
+import dataclasses
 import re
+from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
 
 from app.core import failures, lifecycle, rabbit_topology, redis_stream, relay
+from app.core.cron_job import CronJob
 from app.core.outbox import LANES
 from app.core.worker_settings import WorkerSettings
-from docs.documents import ALL, CONSUMERS, QUEUE, REFERENCES, ROOT, Document, one_line, table_rows
+from docs.documents import ALL, CONSUMERS, CRON, QUEUE, REFERENCES, ROOT, Document, one_line, table_rows
 
 FIELDS = {name.upper(): field for name, field in WorkerSettings.model_fields.items()}
 UNITS = {
@@ -78,6 +81,15 @@ def test_numbers_are_those_of_the_code() -> None:
     assert (policy.attempts, f"eight attempts last at most {longest:g} s" in consumers) == (8, True)
     codes = (lifecycle.EXIT_STOPPED, lifecycle.EXIT_FAILED, lifecycle.EXIT_SETTINGS)
     assert "Exit codes: {} stopped, {} a loop failed (restart), {} settings".format(*codes) in consumers
+
+
+def test_policies_of_cron_jobs_are_those_of_the_code() -> None:
+    fields = {field.name: field.default for field in dataclasses.fields(CronJob)}
+    defaults = next(line for line in CRON.text.splitlines() if line.startswith("Defaults: "))
+    assert f'`overlap="{fields["overlap"]}"`, `catch_up="{fields["catch_up"]}"`' in defaults
+    assert (fields["within"], "`within` a day" in defaults) == (timedelta(days=1), True)
+    assert (fields["deadline"], "`deadline` an hour" in defaults) == (timedelta(hours=1), True)
+    assert (fields["jitter"], "no `jitter`" in defaults) == (timedelta(), True)
 
 
 def test_keys_are_those_of_the_code() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.cron_scene import CronScene
 from support.scene import RedisScene
 from support.servers import RedisServer
 
@@ -26,4 +27,18 @@ def scene_own_redis(postgres_url: str, own_redis: RedisServer) -> Iterator[Redis
 def scene_own_postgres(own_postgres_url: str, redis_url: str) -> Iterator[RedisScene]:
     """A PostgreSQL of the scene's own, to break."""
     with RedisScene(own_postgres_url, redis_url) as scene:
+        yield scene
+
+
+@pytest.fixture
+def cron(postgres_url: str) -> Iterator[CronScene]:
+    """Schedulers and a database that stays well."""
+    with CronScene(postgres_url) as scene:
+        yield scene
+
+
+@pytest.fixture
+def cron_own_postgres(own_postgres_url: str) -> Iterator[CronScene]:
+    """Schedulers and a PostgreSQL of their own, to break."""
+    with CronScene(own_postgres_url) as scene:
         yield scene

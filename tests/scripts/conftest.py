@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHOP = ROOT / "examples" / "shop"
 LAYERS = "api|core|main|models|repositories|schemas|services"
 MARK_PAID = "app.services.orders:OrderService.mark_paid"
+DAILY_SALES = "app.services.reports:ReportService.daily_sales"
 
 
 class Run:
@@ -94,6 +95,16 @@ def add_consumer(script: Script) -> Script:
         calls: str = MARK_PAID,
     ) -> Run:
         return script(f"{broker}-consumer", name, "--calls", calls, "--project", project, *options)
+
+    return add
+
+
+@pytest.fixture
+def add_job(script: Script) -> Script:
+    """Adds a cron job; name and service are those of the template unless given."""
+
+    def add(project: Path, *options: str, name: str = "sales_report", calls: str = DAILY_SALES) -> Run:
+        return script("cron-job", name, "--calls", calls, "--project", project, *options)
 
     return add
 

@@ -16,6 +16,7 @@ from workerkit.brokers import BROKERS
 Script = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
 FUTURE = "from __future__ import annotations\n\n"
+NIGHTLY = ("--schedule", "30 2 * * *", "--timezone", "Europe/Berlin", "--set", "day=yesterday")
 STRICT = """
 [tool.pytest.ini_options]
 filterwarnings = ["error"]
@@ -189,6 +190,16 @@ def test_they_touch_no_database_but_their_own(shop: Path, add_consumer: Script, 
     assert "sessions go to shop, not to the test's database: see DATABASE_VARIABLE" in done.stdout
 
 
+def break_joint(shop: Path, file: str, old: str, new: str) -> None:
+    """Replace code, and shorten the tests' patience: what they wait for will never be."""
+    path = shop / "app" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    conftest = shop / "tests" / "workers" / "conftest.py"
+    conftest.write_text(conftest.read_text().replace("DEADLINE = 20.0", "DEADLINE = 6.0"))
+
+
 BREAKS = {
     "the session helper does not commit": (
         "redis",
@@ -252,6 +263,63 @@ BREAKS = {
 }
 
 
+@pytest.mark.services
+def test_those_of_a_cron_job_pass_with_a_database_of_their_own(shop: Path, add_job: Script) -> None:
+    # Given a project without any broker, which turns warnings into errors
+    pyproject = shop / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text() + STRICT)
+    add_job(shop, *NIGHTLY)
+
+    # When its tests run without any server being given
+    done = run_tests(shop)
+
+    # Then all pass, and every account is clean
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 passed" in done.stdout
+    accounts = ledgers(done.stdout)
+    assert [account["lost"] + account["duplicated"] for account in accounts] == [0] * 5
+    assert sum(account["recovered"] for account in accounts) >= 3
+
+
+def test_those_of_a_cron_job_pass_in_a_renamed_package(acme: Path, add_job: Script, servers: Servers) -> None:
+    add_job(acme, *NIGHTLY, calls="acme.services.reports:ReportService.daily_sales")
+    options = ("-p", "no:asyncio", "--import-mode=importlib", "-W", "error", "-k", "test_each_tick")
+
+    done = run_tests(acme, *options, **servers("redis"))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+CRON_BREAKS = {
+    "the run is not noted in the transaction of its effect": (
+        "core/cron_attempt.py",
+        "if (await session.execute(FINISH, {",
+        "if False and (await session.execute(FINISH, {",
+        "test_each_tick",
+    ),
+    "runs of a dead scheduler are left to it": (
+        "core/cron_store.py",
+        "r.state = 'running' AND r.lease_until < now()",
+        "r.state = 'running' AND r.lease_until < now() - interval '1 h'",
+        "test_scheduler_killed",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CRON_BREAKS)
+def test_those_of_a_cron_job_fail_when_a_joint_is_broken(
+    shop: Path, add_job: Script, servers: Servers, what: str
+) -> None:
+    file, old, new, noticed_by = CRON_BREAKS[what]
+    add_job(shop, *NIGHTLY)
+    break_joint(shop, file, old, new)
+
+    done = run_tests(shop, "-k", noticed_by, **servers("redis"))
+
+    assert done.returncode == 1, done.stdout
+    assert "1 failed" in done.stdout, done.stdout
+
+
 @pytest.mark.parametrize("what", BREAKS)
 def test_they_fail_when_a_joint_is_broken(
     shop: Path, add_consumer: Script, script: Script, servers: Servers, what: str
@@ -260,13 +328,7 @@ def test_they_fail_when_a_joint_is_broken(
     broker, file, old, new, noticed_by = BREAKS[what]
     add_consumer(shop, broker=broker)
     script("outbox-relay", "--project", shop)
-    path = shop / "app" / file
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
-    # a shorter patience: the messages will never be done
-    conftest = shop / "tests" / "workers" / "conftest.py"
-    conftest.write_text(conftest.read_text().replace("DEADLINE = 20.0", "DEADLINE = 6.0"))
+    break_joint(shop, file, old, new)
 
     # When the tests run
     done = run_tests(shop, "-k", noticed_by, **servers(broker))
@@ -279,13 +341,15 @@ def test_they_fail_when_a_joint_is_broken(
 @pytest.mark.slow
 @pytest.mark.parametrize("broker", BROKERS)
 def test_what_lands_passes_the_linter_and_the_type_checker(
-    acme: Path, add_consumer: Script, script: Script, broker: str
+    acme: Path, add_consumer: Script, add_job: Script, script: Script, broker: str
 ) -> None:
     extras = [word for extra in BROKERS[broker].extras for word in ("--with", extra)]
     services = {"place_order": "orders:OrderService.place", "capture": "payments:PaymentService.capture"}
     for name, calls in services.items():
         add_consumer(acme, *extras, broker=broker, name=name, calls=f"acme.services.{calls}")
     script("outbox-relay", "--project", acme)
+    some = ("--with", "cron-api", "--with", "lifespan")
+    add_job(acme, *NIGHTLY, *some, calls="acme.services.reports:ReportService.daily_sales")
     config = ["--no-cache", "--config", str(ROOT / "pyproject.toml")]
 
     lint = ["ruff", "check", *config, "--config", f'src = ["{acme}/src"]', "--output-format=concise", "."]

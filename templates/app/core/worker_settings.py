@@ -61,6 +61,10 @@ class WorkerSettings(BaseSettings):
     """Larger messages are refused when sent and set aside when received."""
     worker_inbox_keep_days: float = Field(default=14, gt=0)
     """How long a done message is remembered: longer than any redelivery can be late."""
+    worker_cron_grace_seconds: float = Field(default=60, ge=1, le=3600)
+    """A tick of a cron job that is found later than this was missed: the job's `catch_up` decides."""
+    worker_cron_keep_days: float = Field(default=30, ge=1)
+    """How long the runs of cron jobs that have ended stay in the history."""
     worker_health_host: str = "127.0.0.1"
     """Address of /live and /ready; 0.0.0.0 when the platform probes from outside the machine."""
     worker_health_port: int = Field(default=8081, ge=0, le=65_535)

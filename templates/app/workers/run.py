@@ -23,7 +23,7 @@ from app.core.outcomes import RefusedToStartError
 from app.core.worker_settings import refusals, worker_settings
 
 FOLDERS = ("app.consumers", "app.workers")
-NO_WORKERS = {"app.workers.run", "app.workers.dead_letters"}
+NO_WORKERS = {"app.workers.run", "app.workers.cron", "app.workers.dead_letters"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,9 +27,10 @@ import urllib.request
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -58,6 +59,8 @@ SETTINGS = {
 }
 # The file that knows a broker.
 SUPPORT = {"redis": "redis_lab", "rabbitmq": "rabbit_lab"}
+EFFECTS = "SELECT message_id FROM worker_lab_effect"
+TICKS = "SELECT id, due_at FROM cron_run WHERE job = :job AND due_at > :since ORDER BY due_at"
 FOREIGN = ("WORKER_", "OUTBOX_", "RABBITMQ_")  # settings of other workers on this machine
 DEADLINE = 20.0
 START_DEADLINE = 60.0  # processes start slowly on a machine that is busy with other tests
@@ -78,11 +81,11 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
         return thread.submit(asyncio.run, work).result()
 
 
-async def query(url: URL, statement: str) -> list[Any]:
+async def query(url: URL, statement: str, **values: Any) -> list[Any]:
     """The rows of a statement, run outside of any transaction."""
     engine = create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
-        result = await connection.execute(text(statement))
+        result = await connection.execute(text(statement), values)
         rows = list(result.all()) if result.returns_rows else []
     await engine.dispose()
     return rows
@@ -300,16 +303,16 @@ class Replica:
 class Lab:
     """Worker processes, what goes into them, and what came of it."""
 
-    def __init__(self, folder: Path, database: URL, broker: Broker, *arguments: str) -> None:
+    def __init__(self, folder: Path, database: URL, environment: Mapping[str, str], *arguments: str) -> None:
         folder.mkdir()
-        self.folder, self.database, self.broker, self.arguments = folder, database, broker, arguments
+        self.folder, self.database, self.arguments = folder, database, arguments
         self.source = f"/worker-lab/{uuid.uuid4().hex}"
         ours = {k: v for k, v in os.environ.items() if not k.upper().startswith(FOREIGN)}
         self.environment = {
             **ours,
             **SETTINGS,
             DATABASE_VARIABLE: database.render_as_string(hide_password=False),
-            **broker.environment,
+            **environment,
             "OUTBOX_SOURCE": self.source,
             "PYTHONPATH": os.pathsep.join([str(IMPORT_ROOT), *filter(None, sys.path)]),
             "LAB_FOLDER": str(folder),
@@ -352,7 +355,11 @@ class Lab:
 
     def begun(self) -> list[tuple[int, str]]:
         """Process and message of each piece of work that was begun."""
-        path = self.folder / "started"
+        return self.lines("started")
+
+    def lines(self, file: str) -> list[tuple[int, str]]:
+        """What processes have noted in a file, each with its id."""
+        path = self.folder / file
         lines = path.read_text().splitlines() if path.exists() else []
         return [(int(process), message) for process, message in (line.split() for line in lines)]
 
@@ -407,7 +414,8 @@ class ConsumerLab(Lab):
         calls: str,
         payload: dict[str, Any] | None,
     ) -> None:
-        super().__init__(folder, database, broker, "consume", worker, calls)
+        super().__init__(folder, database, broker.environment, "consume", worker, calls)
+        self.broker = broker
         self.consumer: dict[str, Any] = self.desk.ask(f"describe {worker}")
         self.type: str = self.consumer["type"]
         self.payload: dict[str, Any] = self.consumer["payload"] if payload is None else payload
@@ -432,7 +440,7 @@ class ConsumerLab(Lab):
 
     def done(self) -> list[str]:
         """The messages whose effect is committed, each as often as its effect is there."""
-        rows = run_async(query(self.database, "SELECT message_id FROM worker_lab_effect"))
+        rows = run_async(query(self.database, EFFECTS))
         return [row.message_id.rpartition(" ")[2] for row in rows]
 
     def wait_done(self, *messages: str) -> None:
@@ -469,7 +477,8 @@ class RelayLab(Lab):
     """Workers that run the outbox relay."""
 
     def __init__(self, folder: Path, database: URL, broker: Broker) -> None:
-        super().__init__(folder, database, broker, "relay")
+        super().__init__(folder, database, broker.environment, "relay")
+        self.broker = broker
         self.topic = "worker_lab.numbered"
         self.outbox = f"{self.source}:{self.desk.ask('database')}"
         broker.listen(self.topic)
@@ -491,6 +500,49 @@ class RelayLab(Lab):
         self.broker.forget(self.topic, self.outbox)
 
 
+class CronLab(Lab):
+    """Schedulers that run one cron job every second, without leaving out a tick."""
+
+    def __init__(self, folder: Path, database: URL, job: str, calls: str) -> None:
+        super().__init__(folder, database, {}, "cron", job, calls)
+        self.job = job
+        self.next_due_at: list[str] = self.desk.ask(f"next {job}")
+
+    def hold_one(self) -> tuple[Replica, str]:
+        """Let a scheduler stop in the middle of a run: the scheduler and the tick."""
+        known = self.lines("held")
+        self.hold()
+        ((process, tick), *_) = self.wait_for(lambda: self.lines("held")[len(known) :], "a run is held")
+        return next(replica for replica in self.replicas if replica.process.pid == process), tick
+
+    def now(self) -> datetime:
+        """What the database's clock shows."""
+        ((now,),) = run_async(query(self.database, "SELECT clock_timestamp()"))
+        assert isinstance(now, datetime)
+        return now
+
+    def ticks(self, count: int, since: datetime | None = None) -> list[str]:
+        """The first `count` ticks `since` a moment, or from now on, once they are due: one a second."""
+        values = {"job": self.job, "since": since or self.now()}
+        rows = self.wait_for(lambda: self.rows(TICKS, values, count), f"{count} ticks are due")
+        seconds = [(row.due_at - rows[0].due_at).total_seconds() for row in rows]
+        assert seconds == list(range(count))
+        return [str(row.id) for row in rows]
+
+    def rows(self, statement: str, values: dict[str, Any], count: int) -> list[Any]:
+        """The first `count` rows of a statement, or nothing while there are fewer."""
+        rows = run_async(query(self.database, statement, **values))
+        return rows[:count] if len(rows) >= count else []
+
+    def done(self) -> list[str]:
+        """The ticks whose effect is committed, each as often as its effect is there."""
+        return [row.message_id for row in run_async(query(self.database, EFFECTS))]
+
+    def wait_done(self, *ticks: str) -> None:
+        """Wait until all `ticks` are done."""
+        self.wait_for(lambda: set(ticks) <= set(self.done()), "the ticks are done")
+
+
 class Labs:
     """Makes labs."""
 
@@ -505,6 +557,12 @@ class Labs:
         """The lab of a consumer: its name, the service it calls, and a payload if none can be made up."""
         carrier, folder = self._brokers(broker), self._folder / worker
         lab = ConsumerLab(folder, self._database, carrier, worker=worker, calls=calls, payload=payload)
+        self._ending.callback(lab.close)
+        return lab
+
+    def cron(self, job: str, calls: str) -> CronLab:
+        """The lab of a cron job: its name and the service it calls."""
+        lab = CronLab(self._folder / f"cron_{job}", self._database, job, calls)
         self._ending.callback(lab.close)
         return lab
 

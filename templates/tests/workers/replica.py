@@ -2,6 +2,7 @@
 which is replaced by one that leaves a trace in the same transaction. So the domain needs no data.
 
     python replica.py consume order_paid MODULE:METHOD       run the consumer
+    python replica.py cron sales_report MODULE:METHOD        run the scheduler with this job, every second
     python replica.py relay                                  run the outbox relay
     python replica.py desk                                   do what the lines on stdin say, answer in JSON
 """
@@ -17,6 +18,9 @@ import pkgutil
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 LAB = Path(os.environ["LAB_FOLDER"])
-HOLD, FAILURES, STARTED = LAB / "hold", LAB / "failures", LAB / "started"
+HOLD, FAILURES, STARTED, HELD = LAB / "hold", LAB / "failures", LAB / "started", LAB / "held"
 
 TABLE = text("CREATE TABLE IF NOT EXISTS worker_lab_effect (message_id text NOT NULL, process int NOT NULL)")
 # xmin is the transaction that wrote a row: the effect finds its message only in the inbox row of its own one.
@@ -36,7 +40,17 @@ EFFECT = text(
     RETURNING message_id
     """
 )
+# The transaction of a cron job's run is known by a name that app.core.cron_attempt gives it.
+EFFECT_OF_TICK = text(
+    """
+    INSERT INTO worker_lab_effect (message_id, process)
+    SELECT split_part(name, ' ', 2), :process FROM current_setting('application_name') AS name
+    WHERE starts_with(name, 'cron_run ')
+    RETURNING message_id
+    """
+)
 
+WORKERS = {"relay": "outbox_relay", "cron": "scheduler"}
 FORMATS = {
     "date": "2026-01-31",
     "date-time": "2026-01-31T12:00:00Z",
@@ -52,19 +66,22 @@ async def leave_trace(session: AsyncSession) -> None:
     """Take the place of the service method: write a row, then wait, fail or return as the test wants."""
     from app.core.outcomes import TransientError
 
-    row = (await session.execute(EFFECT, {"process": os.getpid()})).first()
+    effect = EFFECT_OF_TICK if sys.argv[1] == "cron" else EFFECT
+    row = (await session.execute(effect, {"process": os.getpid()})).first()
     if row is None:
-        raise RuntimeError("the service's session is not in the transaction of the inbox")
+        raise RuntimeError("the service's session is not in the transaction of the inbox or the run")
     message = row.message_id.rpartition(" ")[2]
     note(message)
     if FAILURES.exists() and started_count(message) <= int(FAILURES.read_text()):
         raise TransientError("the test wants this attempt to fail")
+    if HOLD.exists():
+        note(message, HELD)
     await hold()
 
 
-def note(message: str) -> None:
+def note(message: str, path: Path = STARTED) -> None:
     """Tell the test that this process is in the middle of `message`."""
-    with STARTED.open("a") as file:
+    with path.open("a") as file:
         file.write(f"{os.getpid()} {message}\n")
 
 
@@ -107,6 +124,27 @@ def replace_service(calls: str) -> None:
 
     owner.__init__ = init
     setattr(owner, name, method)
+
+
+def tick_every_second(name: str) -> None:
+    """Let the scheduler have the one job, due every second; each tick must be run, at once."""
+    from app.core.interval import Every
+
+    scheduler: Any = importlib.import_module("app.workers.scheduler")
+    jobs, second, hour = scheduler.collect(), timedelta(seconds=1), timedelta(hours=1)
+    policies: Any = {"overlap": "wait", "catch_up": "all", "within": hour, "deadline": hour}
+    policies |= {"jitter": timedelta(), "attempts": None}
+    job = next(job for job in jobs if job.name == name)
+    scheduler.collect = lambda: [replace(job, schedule=Every(second), **policies)]
+
+
+def next_due_at(name: str) -> list[str]:
+    """When the job is due next, as it is defined; all jobs of the project must make sense."""
+    from app.core.cron_jobs import collect
+
+    job = next(job for job in collect() if job.name == name)
+    times = islice(job.schedule.after(datetime.now(UTC)), 3)
+    return [due.astimezone(job.schedule.zone).isoformat() for due in times]
 
 
 def hold_relay() -> None:
@@ -247,6 +285,8 @@ def desk() -> None:
                 runner.run(prepare())
             elif command == "describe":
                 answer = describe(values[0])
+            elif command == "next":
+                answer = next_due_at(values[0])
             elif command == "database":
                 answer = runner.run(database())
             elif command == "enqueue":
@@ -273,9 +313,11 @@ def main(arguments: list[str]) -> int:
         hold_relay()
     else:
         replace_service(rest[1])
+    if role == "cron":
+        tick_every_second(rest[0])
     from app.workers.run import main as run
 
-    return run([rest[0] if rest else "outbox_relay"])
+    return run([WORKERS.get(role) or rest[0]])
 
 
 if __name__ == "__main__":
