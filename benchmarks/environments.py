@@ -22,6 +22,7 @@ MODULES = {
     "cron_apscheduler": "apscheduler",
     "cron_celery_beat": "celery",
     "cron_procrastinate": "procrastinate",
+    "cron_redbeat": "redbeat",
     "cron_saq": "saq",
 }
 CHECK = """

@@ -35,9 +35,14 @@ def app_for(spec: TickSpec) -> Any:
 
 
 async def run(spec: TickSpec, lags: Lags) -> None:
+    """Measure Celery's own scheduler."""
+    await play(app_for(spec), Scheduler, lags)
+
+
+async def play(app: Any, scheduler: type[Any], lags: Lags) -> None:
     """Run beat and worker in threads until all is measured. They go down with the process."""
     logging.disable(logging.INFO)
-    app, loop = app_for(spec), asyncio.get_running_loop()
+    loop = asyncio.get_running_loop()
     first: dict[int, float] = {}
 
     def tick(number: int) -> None:
@@ -49,7 +54,7 @@ async def run(spec: TickSpec, lags: Lags) -> None:
     worker = app.WorkController(
         pool="solo", concurrency=1, without_gossip=True, without_mingle=True, without_heartbeat=True
     )
-    beat = app.Beat(scheduler_cls=Scheduler).Service(app, scheduler_cls=Scheduler)
+    beat = app.Beat(scheduler_cls=scheduler).Service(app, scheduler_cls=scheduler)
     threads = [asyncio.to_thread(worker.start), asyncio.to_thread(beat.start)]
     running = [asyncio.ensure_future(thread) for thread in threads]
     await asyncio.wait([*running, asyncio.ensure_future(lags.ended.wait())], return_when="FIRST_COMPLETED")
