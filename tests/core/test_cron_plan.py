@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -83,6 +83,7 @@ def test_all_ticks_are_planned_once_however_the_planner_is_woken(
 
 @settings(deadline=None)
 @given(jumps=st.lists(st.floats(-50, 300), min_size=1, max_size=60))
+@example(jumps=[-11.0, -50.0, 1.0])
 def test_a_clock_that_jumps_loses_nothing(jumps: list[float]) -> None:
     # The unique row of a tick keeps one that is planned again from running again
     schedule = Every(10 * SECOND)
@@ -91,7 +92,10 @@ def test_a_clock_that_jumps_loses_nothing(jumps: list[float]) -> None:
         now += timedelta(seconds=jump)
         moments.append(now)
     planner = Planner(job_of(schedule, "all", within=100 * DAY), START).wake(moments)
-    assert set(planner.due) == set(due_between(schedule, START, max(moments)))
+    due, expected = set(planner.due), set(due_between(schedule, START, max(moments)))
+    assert due >= expected
+    # What else is due, the clock showed only because it was set back to before the start
+    assert due - expected <= set(due_between(schedule, min(moments), START))
 
 
 def test_a_clock_that_was_far_ahead_does_not_silence_a_job() -> None:
