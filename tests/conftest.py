@@ -9,7 +9,7 @@ import pytest
 from support import ports, schema
 from support.servers import PostgresServer, RabbitServer, RedisServer
 
-pytest_plugins = ["support.spread", "support.strictness"]
+pytest_plugins = ["support.scenes", "support.spread", "support.strictness"]
 
 SHOP_DATABASE = "shop"
 

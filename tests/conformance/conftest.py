@@ -1,34 +1,9 @@
-"""The same tests for every broker: one more consumer only adds its scene here."""
-
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+"""The same tests for every broker."""
 
 import pytest
 
-from support.scene import RabbitScene, RedisScene, Scene
-from support.servers import RabbitServer, RedisServer
-
-SceneMaker = Callable[[str], Scene]
-BROKERS = ("redis", "rabbitmq")
-
-
-@pytest.fixture(params=BROKERS)
-def make_scene(request: pytest.FixtureRequest) -> Iterator[SceneMaker]:
-    """Makes a scene with a database and the broker whose turn it is; the broker stays well."""
-    with ExitStack() as ending:
-
-        def make(database: str) -> Scene:
-            scene: Scene
-            if request.param == "redis":
-                server: RedisServer = request.getfixturevalue("redis_server")
-                server.flush()
-                scene = RedisScene(database, server.url)
-            else:
-                rabbit: RabbitServer = request.getfixturevalue("rabbit")
-                scene = RabbitScene(database, rabbit)
-            return ending.enter_context(scene)
-
-        yield make
+from support.scene import Scene
+from support.scenes import SceneMaker
 
 
 @pytest.fixture

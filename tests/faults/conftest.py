@@ -6,7 +6,7 @@ import pytest
 
 from support.cron_scene import CronScene
 from support.scene import RedisScene
-from support.servers import RedisServer
+from support.servers import RabbitServer, RedisServer
 
 
 @pytest.fixture
@@ -28,6 +28,13 @@ def scene_own_postgres(own_postgres_url: str, redis_url: str) -> Iterator[RedisS
     """A PostgreSQL of the scene's own, to break."""
     with RedisScene(own_postgres_url, redis_url) as scene:
         yield scene
+
+
+@pytest.fixture(scope="module")
+def breakable() -> Iterator[RabbitServer]:
+    """A RabbitMQ for the tests of a module; each leaves it running."""
+    with RabbitServer() as server:
+        yield server
 
 
 @pytest.fixture

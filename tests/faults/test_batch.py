@@ -3,55 +3,40 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 
 import pytest
 from sqlalchemy import text
 
 from app.core.batch import claim_all
 from support.producer import sessions_for
-from support.scene import RabbitScene, RedisScene, Scene
-from support.servers import PostgresServer, RabbitServer, RedisServer
+from support.scene import Scene
+from support.scenes import SceneMaker
+from support.servers import PostgresServer
 from support.wait import eventually, stays
 
 WORKER = "faulty_batch"
 BLOCKED = text(
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 )
-SceneMaker = Callable[[str], Scene]
 
 
-@pytest.fixture(params=["redis", "rabbitmq"])
-def make_scene(request: pytest.FixtureRequest) -> Iterator[SceneMaker]:
-    """Makes a scene for the batch consumer with the broker whose turn it is."""
-    with ExitStack() as ending:
-
-        def make(database: str) -> Scene:
-            scene: Scene
-            if request.param == "redis":
-                server: RedisServer = request.getfixturevalue("redis_server")
-                server.flush()
-                scene = RedisScene(database, server.url, topic="shop.batch", group=WORKER)
-            else:
-                rabbit: RabbitServer = request.getfixturevalue("rabbit")
-                scene = RabbitScene(database, rabbit, topic="shop.batch", group=WORKER)
-            scene.settings["WORKER_CONCURRENCY"] = "100"
-            return ending.enter_context(scene)
-
-        yield make
+def batch_scene(make_scene: SceneMaker, database: str) -> Scene:
+    """A scene for the batch consumer."""
+    scene = make_scene(database, topic="shop.batch", group=WORKER)
+    scene.settings["WORKER_CONCURRENCY"] = "100"
+    return scene
 
 
 @pytest.fixture
 def scene(make_scene: SceneMaker, postgres_url: str) -> Scene:
     """Servers that stay well."""
-    return make_scene(postgres_url)
+    return batch_scene(make_scene, postgres_url)
 
 
 @pytest.fixture
 def scene_own_postgres(make_scene: SceneMaker, own_postgres_url: str) -> Scene:
     """A PostgreSQL of the scene's own, to break."""
-    return make_scene(own_postgres_url)
+    return batch_scene(make_scene, own_postgres_url)
 
 
 def sizes(scene: Scene) -> list[int]:

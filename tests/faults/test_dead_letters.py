@@ -25,7 +25,8 @@ from app.workers import dead_letters
 from support import reaper
 from support.ports import free_port
 from support.scene import FAULTY, RabbitScene, RedisScene, Scene
-from support.servers import RabbitServer, RedisServer
+from support.scenes import SceneMaker
+from support.servers import RabbitServer
 from support.wait import eventually
 from support.workers import IMPORT_PATH
 
@@ -43,18 +44,10 @@ AWKWARD = [
 ]
 
 
-@pytest.fixture(params=["redis", "rabbitmq"])
-def scene(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[Scene]:
+@pytest.fixture
+def scene(make_scene: SceneMaker, postgres_url: str) -> Scene:
     """A scene with the broker whose turn it is."""
-    made: Scene
-    if request.param == "redis":
-        server: RedisServer = request.getfixturevalue("redis_server")
-        server.flush()
-        made = RedisScene(postgres_url, server.url)
-    else:
-        made = RabbitScene(postgres_url, request.getfixturevalue("rabbit"))
-    with made:
-        yield made
+    return make_scene(postgres_url)
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import pytest
@@ -23,7 +22,8 @@ from app.core.stream_in_order import OrderedGroup, Turn
 from support.ledger import Ledger
 from support.producer import Sessions, sessions_for
 from support.scene import RabbitScene, RedisScene, Scene
-from support.servers import PostgresServer, RabbitServer, RedisServer
+from support.scenes import SceneMaker
+from support.servers import PostgresServer, RedisServer
 from support.wait import eventually, stays
 from support.workers import WorkerProcess
 
@@ -31,7 +31,6 @@ WORKER, TOPIC = "faulty_in_order", "shop.steps"
 PARTS = 4
 # RabbitMQ looks every 20 s and gives a frozen connection up when two heartbeats did not come.
 FROZEN_FOR_RABBIT = 75.0
-SceneMaker = Callable[[str], Scene]
 Steps = list[tuple[int, int]]
 
 
@@ -50,35 +49,21 @@ class OrderedRabbitScene(RabbitScene):
         return Queue(self.group, self.topic, self.exchange, single_active=self.single_active)
 
 
-@pytest.fixture(params=["redis", "rabbitmq"])
-def make_scene(request: pytest.FixtureRequest) -> Iterator[SceneMaker]:
-    """Makes a scene for the ordered consumer with the broker whose turn it is."""
-    with ExitStack() as ending:
-
-        def make(database: str) -> Scene:
-            scene: Scene
-            if request.param == "redis":
-                server: RedisServer = request.getfixturevalue("redis_server")
-                server.flush()
-                scene = RedisScene(database, server.url, topic=TOPIC, group=WORKER)
-            else:
-                rabbit: RabbitServer = request.getfixturevalue("rabbit")
-                scene = OrderedRabbitScene(database, rabbit, topic=TOPIC, group=WORKER)
-            return ending.enter_context(scene)
-
-        yield make
+def ordered_scene(make_scene: SceneMaker, database: str) -> Scene:
+    """A scene for the ordered consumer."""
+    return make_scene(database, OrderedRabbitScene, topic=TOPIC, group=WORKER)
 
 
 @pytest.fixture
 def scene(make_scene: SceneMaker, postgres_url: str) -> Scene:
     """Servers that stay well."""
-    return make_scene(postgres_url)
+    return ordered_scene(make_scene, postgres_url)
 
 
 @pytest.fixture
 def scene_own_postgres(make_scene: SceneMaker, own_postgres_url: str) -> Scene:
     """A PostgreSQL of the scene's own, to break."""
-    return make_scene(own_postgres_url)
+    return ordered_scene(make_scene, own_postgres_url)
 
 
 # -- steps and what became of them -----------------------------------------------------------------------

@@ -12,13 +12,6 @@ from support.servers import PostgresServer, RabbitServer
 from support.wait import eventually, stays
 
 
-@pytest.fixture(scope="module")
-def breakable() -> Iterator[RabbitServer]:
-    """A RabbitMQ for the tests of this module; each leaves it running."""
-    with RabbitServer() as server:
-        yield server
-
-
 @pytest.fixture
 def scene(postgres_url: str, breakable: RabbitServer) -> Iterator[RabbitScene]:
     """A scene on that server."""

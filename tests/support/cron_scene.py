@@ -123,6 +123,10 @@ class CronScene(Scene):
         rows = await self.sql("SELECT * FROM cron_run WHERE job = $1 AND due_at = $2", job, moment)
         return rows[0]
 
+    async def has_failed(self, due: int) -> bool:
+        """Whether the run of this tick is there and has failed for good."""
+        return any(row["state"] == "failed" and row["due_at"].timestamp() == due for row in await self.runs())
+
     async def until_done(self, ticks: set[TickId], deadline_s: float = 60) -> None:
         """Wait until the effect of each tick is there."""
 

@@ -1,8 +1,9 @@
-"""What messages of the batch and in-order consumers do, and what those note; runs inside worker processes."""
+"""What the misbehaving workers of the fault tests do, and what they note; runs inside worker processes."""
 
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -43,3 +44,8 @@ async def until_released() -> None:
     (FOLDER / "waiting").touch()
     while not (FOLDER / "release").exists():
         await asyncio.sleep(0.02)
+
+
+def block(seconds: float) -> None:
+    """Block the event loop, as a careless library does."""
+    time.sleep(seconds)

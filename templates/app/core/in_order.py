@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -140,16 +141,16 @@ class InOrder(MessageWorker[D]):
 
     # -- what an adapter adds --------------------------------------------------------------------------
 
+    @abstractmethod
     async def finish(self, delivery: D) -> None:
         """Acknowledge what is done, before the next message comes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ours(self, delivery: D) -> bool:
         """Whether the message may stay in our hands, as far as known here."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def again(self, delivery: D, *, counted: bool) -> bool:
         """Get ready for the next attempt; `counted` makes it a delivery more. False: let go of the message;
         it comes again, to this worker or to another, before any that is behind it.
         """
-        raise NotImplementedError

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -44,7 +45,7 @@ class Delivery(Protocol):
 D = TypeVar("D", bound=Delivery)
 
 
-class MessageWorker(Generic[D]):
+class MessageWorker(ABC, Generic[D]):
     """Runs `consumer` until it is told to stop. What an adapter has to write is at the end."""
 
     def __init__(self, consumer: Consumer, settings: WorkerSettings | None = None) -> None:
@@ -143,11 +144,11 @@ class MessageWorker(Generic[D]):
 
     # -- what an adapter writes ------------------------------------------------------------------------
 
+    @abstractmethod
     async def feed(self) -> None:
         """Fetch messages, add them to `held` and `slots`, until `stopping`. Failures of the broker are waited
         for, with the reason in `trouble`, and `fed` says when it last went well.
         """
-        raise NotImplementedError
 
     def wake(self) -> None:
         """Let `feed` look at once what has changed."""
@@ -161,17 +162,17 @@ class MessageWorker(Generic[D]):
         """Why others may take over what is in hand; None when they may not."""
         return None
 
+    @abstractmethod
     def done(self, delivery: D) -> None:
         """Acknowledge soon, and take out of `held` then."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def give_up(self, delivery: D, outcome: Outcome) -> None:
         """Settle what is not done: Retry, Postpone, Down or Dead."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def hand_back(self, deliveries: list[D]) -> None:
         """Return what was not started, without counting it, and take it out of `held`."""
-        raise NotImplementedError
 
     async def leave(self) -> None:
         """Say farewell to the broker; nothing may fail here."""

@@ -53,13 +53,18 @@ async def ask(work: Coroutine[Any, Any, T], seconds: float = REQUEST_TIMEOUT) ->
     """
     try:
         return await within(seconds, work)
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise BrokerDownError("RabbitMQ: the channel was closed") from error
-    except RABBIT_FAILURES as error:
-        raise BrokerDownError(f"RabbitMQ: {say(error)}") from error
+    except (asyncio.CancelledError, *RABBIT_FAILURES) as error:
+        raise broker_down(error) from error
+
+
+def broker_down(error: BaseException) -> BrokerDownError:
+    """What a failure means. Raises `error` itself when the caller is the one that is cancelled."""
+    if not isinstance(error, asyncio.CancelledError):
+        return BrokerDownError(f"RabbitMQ: {say(error)}")
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise error
+    return BrokerDownError("RabbitMQ: the channel was closed")
 
 
 class RabbitConnection:
@@ -175,13 +180,8 @@ class Confirmed:
             raise BrokerDownError(f"RabbitMQ does not take {key!r}: a queue is full or away") from error
         except TimeoutError as error:
             raise await self._silent() from error
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise BrokerDownError("RabbitMQ: the channel was closed") from error
-        except RABBIT_FAILURES as error:
-            raise BrokerDownError(f"RabbitMQ: {say(error)}") from error
+        except (asyncio.CancelledError, *RABBIT_FAILURES) as error:
+            raise broker_down(error) from error
 
     async def _silent(self) -> BrokerDownError:
         """What it means that no confirmation came: short of memory, or away without a word."""

@@ -1,13 +1,8 @@
 """A consumer for the fault tests: the message says what goes wrong, a file notes each start of a handler."""
 
-import asyncio
 import os
-import signal
-import time
-from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,17 +15,7 @@ from app.core.stream_consumer import StreamConsumer
 from app.core.worker_settings import worker_settings
 from app.services.emails import EmailService
 from app.services.orders import OrderService
-
-FOLDER = Path(os.environ.get("FAULTY_FOLDER", "."))
-
-
-class Work(BaseModel):
-    """What to do with one order."""
-
-    order_id: int
-    do: str = "process"
-    seconds: float = 0
-    times: int = 1
+from support.mischief import FOLDER, Work, block, misbehave, note, until_released
 
 
 async def handle(message: Message[Work], session: AsyncSession) -> Outcome:
@@ -51,43 +36,14 @@ async def handle(message: Message[Work], session: AsyncSession) -> Outcome:
             await session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": work.seconds})
         case "down" if (FOLDER / "away").exists():
             return Down("the provider is away")
-        case _:
-            await misbehave(work)
-    await OrderService(session).process(work.order_id)
-    return Done()
-
-
-async def misbehave(work: Work) -> None:
-    """What has nothing to do with the message or the database."""
-    match work.do:
-        case "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "sleep":
-            await asyncio.sleep(work.seconds)
         case "block":
             block(work.seconds)
         case "bad_ack":
             await acknowledge_nothing()
-        case "bug":
-            raise KeyError("a bug")
-
-
-def note(line: str) -> None:
-    """Append a line; O_APPEND keeps lines of several processes apart."""
-    with (FOLDER / "starts").open("a") as file:
-        file.write(line + "\n")
-
-
-async def until_released() -> None:
-    """Wait for the file `release`."""
-    (FOLDER / "waiting").touch()
-    while not (FOLDER / "release").exists():
-        await asyncio.sleep(0.02)
-
-
-def block(seconds: float) -> None:
-    """Block the event loop, as a careless library does."""
-    time.sleep(seconds)
+        case _:
+            await misbehave(work)
+    await OrderService(session).process(work.order_id)
+    return Done()
 
 
 consumer = Consumer(

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,8 +13,7 @@ from app.core.envelope import Message
 from app.core.outcomes import TransientError
 from app.core.rabbit_rpc_server import RpcServer, answer, answer_without_transaction
 from app.services.orders import OrderService
-
-FOLDER = Path(os.environ.get("FAULTY_FOLDER", "."))
+from support.mischief import FOLDER, note, until_released
 
 
 class Ask(BaseModel):
@@ -36,7 +34,7 @@ class Told(BaseModel):
 async def handle(message: Message[Ask], session: AsyncSession) -> Told:
     """Do as the request says, then the shop's own work."""
     ask = message.data
-    note(ask, message.delivery)
+    note(f"{ask.order_id} {message.delivery} {os.getpid()}")
     await OrderService(session).process(ask.order_id)
     match ask.do:
         case "wait":
@@ -53,21 +51,9 @@ async def handle(message: Message[Ask], session: AsyncSession) -> Told:
 
 async def look(message: Message[Ask]) -> Told:
     """Change nothing, after a while."""
-    note(message.data, message.delivery)
+    note(f"{message.data.order_id} {message.delivery} {os.getpid()}")
     await asyncio.sleep(message.data.seconds)
     return Told(order_id=message.data.order_id)
-
-
-def note(ask: Ask, delivery: int) -> None:
-    """Note the start of a handler."""
-    with (FOLDER / "starts").open("a") as file:
-        file.write(f"{ask.order_id} {delivery} {os.getpid()}\n")
-
-
-async def until_released() -> None:
-    """Wait for the file `release`."""
-    while not (FOLDER / "release").exists():
-        await asyncio.sleep(0.02)
 
 
 class Mortal(RpcServer):

@@ -3,9 +3,7 @@
 import asyncio
 import os
 import signal
-import time
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -20,8 +18,7 @@ from app.core.outcomes import Dead, Outcome, Postpone, TransientError
 from app.repositories.orders import OrderRepository
 from app.services.emails import EmailService
 from app.services.orders import OrderService
-
-FOLDER = Path(os.environ.get("FAULTY_FOLDER", "."))
+from support.mischief import FOLDER, block, note, until_released
 
 
 class Ticked(BaseModel):
@@ -32,7 +29,7 @@ class Ticked(BaseModel):
 
 async def run(tick: Tick, session: AsyncSession) -> Outcome | None:
     """The effect is one event of order 1; before or after it something may go wrong."""
-    note(f"{tick.job} {tick.due_at.timestamp():.0f} {tick.attempt} {os.getpid()}")
+    note(f"{tick.job} {tick.due_at.timestamp():.0f} {tick.attempt} {os.getpid()}", "ticks")
     do, *words = what_to_do()
     if do != "email":
         await OrderRepository(session).add_event(1, "tick", f"{tick.job} {tick.due_at.timestamp():.0f}")
@@ -80,24 +77,6 @@ def what_to_do() -> list[str]:
     """The words of the file `do`."""
     file = FOLDER / "do"
     return (file.read_text().split() if file.exists() else []) or ["well"]
-
-
-def note(line: str) -> None:
-    """Append a line; O_APPEND keeps lines of several processes apart."""
-    with (FOLDER / "ticks").open("a") as file:
-        file.write(line + "\n")
-
-
-async def until_released() -> None:
-    """Wait for the file `release`."""
-    (FOLDER / "waiting").touch()
-    while not (FOLDER / "release").exists():
-        await asyncio.sleep(0.02)
-
-
-def block(seconds: float) -> None:
-    """Block the event loop, as a careless library does."""
-    time.sleep(seconds)
 
 
 def make(name: str) -> CronJob:
