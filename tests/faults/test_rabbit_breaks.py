@@ -196,6 +196,20 @@ async def test_an_idle_worker_keeps_its_connections(scene: RabbitScene, breakabl
         assert "WARNING" not in worker.log_text()
 
 
+async def test_a_broker_that_is_away_is_not_asked_all_the_time(
+    scene: RabbitScene, breakable: RabbitServer
+) -> None:
+    # Given a worker whose RabbitMQ goes away while it consumes
+    with FaultProxy(breakable.port) as proxy:
+        worker = await scene.worker(RABBITMQ_URL=proxy.url(breakable.url)).until_ready()
+        breakable.kill()
+        await eventually(lambda: not worker.ready(), 15, "readiness turns red")
+        # Then it tries again with growing pauses, not as often as it can
+        before = proxy.accepted
+        await stays(lambda: worker.running and not worker.ready(), 10)
+        assert 1 <= proxy.accepted - before <= 30
+
+
 @pytest.mark.long
 async def test_a_minute_without_database_uses_up_no_attempt(
     own_postgres_url: str, own_postgres: PostgresServer, breakable: RabbitServer

@@ -80,7 +80,9 @@ class RabbitConsumer(MessageWorker[Arrival]):
                     raise
                 self._report(error)
                 self.queue.lose()
-                await wait_for(self.queue.changed, random.uniform(pause / 2, pause))
+                self.queue.changed.clear()  # it says what we know; the shutdown alone may cut a pause short
+                if not self.stopping:
+                    await wait_for(self.queue.changed, random.uniform(pause / 2, pause))
                 pause = min(3.0, pause * 2)
             else:
                 pause, well = 0.1, time.monotonic()
