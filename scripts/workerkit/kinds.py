@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from workerkit.brokers import NO_BROKER, RABBITMQ, REDIS, Broker
-from workerkit.consumer import TEMPLATE as CONSUMER
-from workerkit.cron_job import TEMPLATE as CRON_JOB
+from workerkit.brokers import CELERY, NO_BROKER, RABBITMQ, REDIS, Broker
+from workerkit.consumer import CONSUMER, TASK, Example
+from workerkit.cron_job import CRON_JOB
 from workerkit.source import Module
 from workerkit.templates import PACKAGE, closure, reworded, template
+from workerkit.tracked_task import TRACKED
 
 RUNNER = f"{PACKAGE}.workers.run"
 RELAY = f"{PACKAGE}.workers.outbox_relay"
@@ -17,54 +18,87 @@ DEAD_LETTERS = f"{PACKAGE}.workers.dead_letters"
 SCHEDULER = f"{PACKAGE}.workers.scheduler"
 CRON = f"{PACKAGE}.workers.cron"
 INTERVAL = f"{PACKAGE}.core.interval"
+CELERY_APP = f"{PACKAGE}.core.celery_app"
+CELERY_TASK = f"{PACKAGE}.core.celery_task"
+CELERY_LETTERS = f"{PACKAGE}.core.celery_letters"
+JOBS = f"{PACKAGE}.tasks.jobs"
+DISPATCHER = f"{PACKAGE}.workers.job_dispatcher"
 # What all landed tests share: pytest's fixtures, and the process that plays the worker.
 TEST_SUPPORT = ("workers/conftest.py", "workers/replica.py")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of worker; `table` is the one that it needs, `worker` the name of its own module, as long as the
-    user gives no other.
+    """A kind of worker; `tables` are the modules of those that it needs.
 
-    `named` kinds are added several times, under names of their own, each calling a service. The modules
-    `beside` land with it, as the runner does. `process` is what runs such workers, if they are no processes
-    themselves; a project that has it has some. Consumers are known by the module that runs those of a broker.
+    Kinds with an `example` are added several times, under names of their own, each calling a service. The
+    modules `beside` land with it, as the runner does. `process` is what runs such workers, if they are no
+    processes themselves, and `known_by` a module that only projects with such workers have. Consumers are
+    known by the module that runs those of a broker.
     """
 
     name: str
     summary: str
-    table: str
+    tables: tuple[str, ...]
     brokers: tuple[Broker, ...]
-    named: bool
-    worker: str
+    example: Example | None
     beside: tuple[str, ...] = ()
     process: str = ""
+    known_by: str = ""
+
+    @property
+    def named(self) -> bool:
+        """Whether each worker of the kind has a name and a service of its own."""
+        return self.example is not None
+
+    @property
+    def worker(self) -> str:
+        """The module of the worker, as long as the user gives no other name."""
+        return self.example.template if self.example is not None else RELAY
 
     @property
     def is_cron_job(self) -> bool:
         """Whether it is a cron job."""
-        return self.worker == CRON_JOB
+        return self.example is CRON_JOB
+
+    @property
+    def is_task(self) -> bool:
+        """Whether Celery runs it."""
+        return self.example in (TASK, TRACKED)
+
+    @property
+    def is_tracked(self) -> bool:
+        """Whether it has a row that is its record."""
+        return self.example is TRACKED
+
+    @property
+    def needs_relay(self) -> bool:
+        """Whether the relay belongs to it: other consumers get what any program sends."""
+        return self.example in (None, TASK)
 
     def own(self, broker: Broker) -> Module:
         """The template of its own module, as it reads for `broker`.
 
-        One consumer's template for all brokers: theirs differ in two words. Relays differ in more, and land
-        under one name, for an outbox has one kind of relay.
+        One consumer's template for all brokers: theirs differ in two words.
         """
-        if self.named:
-            return reworded(template(self.worker), broker.words, self.worker)
-        return reworded(template(broker.relay), {broker.relay: RELAY, last(broker.relay): last(RELAY)}, RELAY)
+        return reworded(template(self.worker), broker.words, self.worker) if self.named else relay(broker)
 
     def modules(self, broker: Broker, extras: Iterable[str] = ()) -> dict[str, Module]:
         """The templates that land, with all that they import."""
-        names = [RUNNER, *self.beside, f"{PACKAGE}.models.{self.table}"]
+        names = [RUNNER, *self.beside, *(f"{PACKAGE}.models.{table}" for table in self.tables)]
         names += [name for extra in extras for name in broker.extras[extra]]
-        return closure([self.own(broker), *map(template, names)])
+        relays = [relay(broker)] if self.needs_relay else []
+        return closure([self.own(broker), *relays, *map(template, names)])
 
     @property
-    def model(self) -> str:
-        """The class of the table."""
-        return "".join(part.capitalize() for part in self.table.split("_"))
+    def models(self) -> list[str]:
+        """The classes of the tables."""
+        return ["".join(part.capitalize() for part in table.split("_")) for table in self.tables]
+
+
+def relay(broker: Broker) -> Module:
+    """The relay to `broker`. All land under one name, for an outbox has one kind of relay."""
+    return reworded(template(broker.relay), {broker.relay: RELAY, last(broker.relay): last(RELAY)}, RELAY)
 
 
 def last(name: str) -> str:
@@ -78,39 +112,56 @@ KINDS = {
         Kind(
             "redis-consumer",
             "consumes messages of one type from a Redis stream and calls a service method, once for each",
-            "inbox_message",
+            ("inbox_message",),
             (REDIS,),
-            named=True,
-            worker=CONSUMER,
+            CONSUMER,
             beside=(DEAD_LETTERS,),
         ),
         Kind(
             "rabbitmq-consumer",
             "consumes messages of one type from a RabbitMQ queue and calls a service method, once for each",
-            "inbox_message",
+            ("inbox_message",),
             (RABBITMQ,),
-            named=True,
-            worker=CONSUMER,
+            CONSUMER,
             beside=(DEAD_LETTERS,),
         ),
         Kind(
             "outbox-relay",
             "sends the messages that services write into the outbox, after their commit, to Redis streams "
             "or to RabbitMQ",
-            "outbox_message",
+            ("outbox_message",),
             (REDIS, RABBITMQ),
-            named=False,
-            worker=RELAY,
+            None,
         ),
         Kind(
             "cron-job",
             "calls a service method on a schedule, once for each due time, whatever dies or is deployed",
-            "cron_run",
+            ("cron_run",),
             (NO_BROKER,),
-            named=True,
-            worker=CRON_JOB,
+            CRON_JOB,
             beside=(SCHEDULER, CRON, INTERVAL),
             process=SCHEDULER,
+            known_by=SCHEDULER,
+        ),
+        Kind(
+            "celery-task",
+            "runs a service method in a Celery worker, once for each message, or as a job with a status",
+            ("inbox_message", "outbox_message", "dead_letter", "task_start"),
+            CELERY,
+            TASK,
+            beside=(DEAD_LETTERS, CELERY_LETTERS),
+            process=RELAY,
+            known_by=CELERY_TASK,
         ),
     )
 }
+# What `celery-task --tracked` adds.
+TRACKED_TASK = replace(
+    KINDS["celery-task"],
+    tables=("job", "dead_letter"),
+    example=TRACKED,
+    beside=(DEAD_LETTERS, CELERY_LETTERS, JOBS, DISPATCHER),
+    process=DISPATCHER,
+    known_by=DISPATCHER,
+)
+ALL = (*KINDS.values(), TRACKED_TASK)

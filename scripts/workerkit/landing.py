@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from workerkit import consumer, cron_job
 from workerkit.brokers import Broker
 from workerkit.kinds import TEST_SUPPORT, Kind, last
 from workerkit.plan import Target
@@ -32,17 +31,19 @@ def tests(project: Project, kind: Kind, broker: Broker, name: str, calls: str) -
 
 
 def test_name(kind: Kind, name: str) -> str:
-    """The file of a worker's test; a consumer and a cron job may share a name."""
-    return f"test_{'cron' if kind.is_cron_job else 'worker'}_{name}.py"
+    """The file of a worker's test; a consumer, a cron job and a task may share a name."""
+    prefix = (
+        "cron" if kind.is_cron_job else "job" if kind.is_tracked else "task" if kind.is_task else "worker"
+    )
+    return f"test_{prefix}_{name}.py"
 
 
 def worker_test(project: Project, kind: Kind, broker: Broker, name: str, calls: str) -> str:
     """The test of one worker."""
     text = text_of(f"tests/{FOLDER}/{test_name(kind, last(kind.worker))}")
-    if not kind.named:
+    if kind.example is None:
         return rewritten(replaced(text, broker.test_words), project.package)
-    own = cron_job if kind.is_cron_job else consumer
-    return replaced(text, {own.CALLS: calls, own.NAME: name, **broker.test_words})
+    return replaced(text, {kind.example.calls: calls, kind.example.name: name, **broker.test_words})
 
 
 def support(project: Project, text: str) -> str:

@@ -6,13 +6,13 @@ import ast
 import configparser
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from workerkit.errors import MigrationError
 from workerkit.project import Project
-from workerkit.source import read_module
+from workerkit.source import Module, read_module
 from workerkit.templates import text_of
 
 STAMP = "%Y%m%d_%H%M"
@@ -77,6 +77,10 @@ class Migrations:
         text = substituted(text, r"^Create Date:.*$", f"Create Date: {now:%Y-%m-%d %H:%M}:00+00:00")
         return self.folder / f"{stamp}_{table}.py", text
 
+    def followed_by(self, path: Path, text: str) -> Migrations:
+        """These and another one, which is not written yet."""
+        return replace(self, revisions=(*self.revisions, *revisions_in(Module(path.stem, path, text))))
+
 
 def tables_of(table: str) -> list[str]:
     """The tables that the migration of `table` creates."""
@@ -106,7 +110,9 @@ def read_migrations(project: Project) -> Migrations | None:
         raise MigrationError(f"{location}: Alembic's script_location has no env.py")
     folder = location / "versions"
     paths = sorted(folder.glob("*.py")) if folder.is_dir() else []
-    return Migrations(folder, tuple(found for path in paths for found in read_revision(path)))
+    return Migrations(
+        folder, tuple(found for path in paths for found in revisions_in(read_module(path.stem, path)))
+    )
 
 
 def script_location(project: Project) -> Path | None:
@@ -125,11 +131,10 @@ def script_location(project: Project) -> Path | None:
     return (project.root / str(given).replace("%(here)s", str(project.root))).resolve() if given else None
 
 
-def read_revision(path: Path) -> Iterator[Revision]:
-    """The migration in a file; nothing when the file is none."""
-    tree = read_module(path.stem, path).tree
+def revisions_in(module: Module) -> Iterator[Revision]:
+    """The migration in a module; nothing when it has none."""
     values: dict[str, ast.expr] = {}
-    for node in tree.body:
+    for node in module.tree.body:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 values[name] = value
@@ -138,7 +143,8 @@ def read_revision(path: Path) -> Iterator[Revision]:
     if "revision" in values:
         ids = strings(values["revision"])
         parents = strings(values["down_revision"]) if "down_revision" in values else ()
-        yield Revision(path, ids[0] if ids else path.stem, parents, frozenset(created(tree)))
+        tables = frozenset(created(module.tree))
+        yield Revision(module.path, ids[0] if ids else module.name, parents, tables)
 
 
 def strings(node: ast.expr) -> tuple[str, ...]:

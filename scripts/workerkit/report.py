@@ -43,7 +43,7 @@ def facts(addition: Addition, *, dry_run: bool) -> dict[str, Any]:
         "todo": addition.todo,
         "remarks": addition.remarks,
         "run": addition.run,
-        "procfile": procfile(addition),
+        "procfile": "\n".join(procfile(addition)),
         "prove": addition.prove,
         "dead_letters": addition.dead_letters,
         "history": addition.history,
@@ -73,14 +73,14 @@ def line_counts(changes: list[Change]) -> dict[str, int]:
 def environment(addition: Addition) -> dict[str, str]:
     """The variables that a first deployment sets; all others have defaults that suit."""
     variables = dict(addition.options.broker.environment)
-    if not addition.options.kind.named:
+    if addition.options.kind.needs_relay:
         variables["OUTBOX_SOURCE"] = f"/{addition.project.name}"
     return variables
 
 
-def procfile(addition: Addition) -> str:
-    """The line that names the process."""
-    return f"{addition.process}: {addition.run}"
+def procfile(addition: Addition) -> list[str]:
+    """The lines that name the processes."""
+    return [f"{name}: {command}" for name, command in addition.processes.items()]
 
 
 def text(addition: Addition, *, dry_run: bool) -> str:
@@ -99,13 +99,18 @@ def text(addition: Addition, *, dry_run: bool) -> str:
         lines.append(f"nothing to write: all {rest} files are there")
     if addition.type:
         place = options.broker.place(addition.type.rpartition(".")[0], options.name)
-        lines += ["", f"message type  {addition.type}   ({place})"]
+        what = (
+            f"kind of job   {addition.type}"
+            if options.kind.is_tracked
+            else f"message type  {addition.type}   ({place})"
+        )
+        lines += ["", what]
     if options.kind.is_cron_job:
         lines += ["", f"due    {options.cron.shown}"]
     lines += ["", "left to do"]
     lines += [f"  - {step}" for step in addition.todo]
     lines += [f"  - set {name} (such as {value})" for name, value in environment(addition).items()]
-    lines.append(f"  - process, for example in a Procfile:  {procfile(addition)}")
+    lines += [f"  - process, for example in a Procfile:  {line}" for line in procfile(addition)]
     lines += ["", f"run    {addition.run}", f"prove  {addition.prove}"]
     if addition.dead_letters:
         lines.append(f"see    {addition.dead_letters}   (what was given up)")

@@ -33,6 +33,19 @@ CRON_DIE = "faults/test_cron_schedulers_die.py::test_"
 CRON_POLICIES = "faults/test_cron_policies.py::test_"
 CRON_POSTGRES = "faults/test_cron_postgres_breaks.py::test_"
 CRON_MANAGE = "faults/test_cron_manage.py::test_"
+CELERY_BROKERS = "faults/test_celery_brokers.py::test_"
+CELERY_MESSAGES = "faults/test_celery_messages.py::test_"
+CELERY_POOLS = "faults/test_celery_pools.py::test_"
+CELERY_WORKERS = "faults/test_celery_workers.py::test_"
+CELERY_SETTINGS = "core/test_celery_settings.py::test_"
+CELERY_LOOP = "core/test_celery_loop.py::test_"
+JOB_ROWS = "jobs/test_job_rows.py::test_"
+JOB_DISPATCHER = "jobs/test_job_dispatcher.py::test_"
+JOBS_CELERY = "jobs/test_jobs_celery.py::test_"
+JOB_FAULTS = "jobs/test_job_faults.py::test_"
+JOB_FLOW = "jobs/test_job_flow.py::test_"
+JOBS_API = "jobs/test_jobs_api.py::test_"
+TASK_SCRIPT = "scripts/test_celery_tasks.py::test_"
 REFUSALS = "scripts/test_refusals.py::test_"
 
 SKILL: Claims = {
@@ -63,7 +76,7 @@ SKILL: Claims = {
     "an unknown version becomes a dead letter": (f"{INPUT}bad_messages_are_set_aside",),
     "Secrets are `SecretStr` and never logged": (f"{PROCESS}passwords_are_not_logged",),
     # gotchas
-    "a crash loses the work": ("version fastapi 0.165: FastAPI's own caveat on background tasks",),
+    "a crash loses it": ("version fastapi 0.165: FastAPI's own caveat on background tasks",),
     "sent but rolled back, or committed but unsent": (f"{OUTBOX}commit_sends_and_rollback_does_not",),
     "FastAPI >= 0.118 commits after the response: 202, then lost": (
         f"{API}a_202_whose_commit_fails_is_never_sent",
@@ -82,18 +95,21 @@ SKILL: Claims = {
         f"{CRON_DIE}what_a_killed_scheduler_ran_is_finished_by_another",
         "version apscheduler 3.11: its FAQ on sharing a job store, _process_jobs in schedulers/base.py",
     ),
+    "blocks the loop, sends before the commit": (
+        f"{CELERY_BROKERS}sending_to_a_silent_broker_ends_soon_and_blocks_nobody",
+        "version celery 5.7: celery/app/base.py, send_task publishes before it returns",
+    ),
     "each buries the other's version": (f"{PROOFS}a_consumer_buries_versions_that_it_does_not_route",),
     "the slot is blocked": (f"{DIE}retries_hold_up_nobody_and_survive_a_crash",),
     "only sending is ordered": (
         f"{OUTBOX}order_per_key_is_that_of_the_commits",
         f"{DIE}retries_hold_up_nobody_and_survive_a_crash",
     ),
-    "unread messages vanish": (f"{STREAM}maxlen_would_have_lost_them",),
     # the rest
     "Done when `alembic check` is clean": (
         "scripts/test_worker_migrations.py::test_tables_are_as_the_models_say_and_can_be_removed",
     ),
-    "a relay may repeat; the inbox absorbs it": (f"{OUTBOX}relays_are_killed_while_they_send",),
+    "relays may repeat": (f"{OUTBOX}relays_are_killed_while_they_send",),
     "exit code 3 names what is missing": (f"{REFUSALS}project_without_a_base_of_the_models",),
 }
 
@@ -431,9 +447,162 @@ CRON: Claims = {
     ),
 }
 
+CELERY: Claims = {
+    # the first table
+    "nothing is sent | there is no job": (
+        f"{OUTBOX}commit_sends_and_rollback_does_not",
+        f"{JOB_ROWS}nothing_is_left_of_a_transaction_that_fails",
+    ),
+    "the broker is away | it waits in the outbox | it waits in its row": (
+        f"{CELERY_BROKERS}redis_is_restarted_paused_and_comes_back_empty",
+        f"{JOB_DISPATCHER}a_broker_that_is_away",
+    ),
+    "the broker comes back empty | what was sent is sent again": (
+        f"{CELERY_BROKERS}redis_is_restarted_paused_and_comes_back_empty",
+        f"{CELERY_BROKERS}rabbitmq_is_restarted_and_emptied",
+        f"{JOBS_CELERY}redis_comes_back_empty",
+    ),
+    "one effect, by the inbox | one start, by the row": (
+        f"{CELERY_MESSAGES}two_copies_at_once_are_done_once",
+        f"{JOB_ROWS}one_of_eight_claimers_gets_it",
+    ),
+    "child, worker or machine killed": (
+        f"{CELERY_WORKERS}children_workers_and_a_whole_machine_are_killed",
+        f"{JOBS_CELERY}machines_die",
+    ),
+    "a frozen worker goes on later | nothing is done twice | it changes 0 rows": (
+        f"{CELERY_WORKERS}children_workers_and_a_whole_machine_are_killed",
+        f"{JOBS_CELERY}a_late_finisher_is_fenced",
+    ),
+    "kills its worker each time": (
+        f"{CELERY_WORKERS}poison_hangs_and_bugs_are_set_aside_and_the_worker_stays_well",
+        f"{JOBS_CELERY}machines_die",
+    ),
+    "cancelled, or its process killed; counts": (
+        f"{CELERY_WORKERS}poison_hangs_and_bugs_are_set_aside_and_the_worker_stays_well",
+        f"{CELERY_LOOP}a_soft_time_limit_cancels_the_coroutine_and_waits_for_its_clean_up",
+        f"{JOB_ROWS}an_attempt_that_takes_too_long",
+        f"{JOBS_CELERY}a_hang",
+    ),
+    "PostgreSQL away | waited for, costs no attempt": (
+        f"{CELERY_BROKERS}the_database_is_away_and_no_task_pays_for_it",
+        f"{JOB_FAULTS}the_database_goes_away",
+    ),
+    "a copy after a pause with jitter | waits in its row": (
+        f"{CELERY_MESSAGES}retries_wait_as_long_as_they_are_told_and_no_longer",
+        f"{JOBS_CELERY}retries_wait_in_the_table",
+    ),
+    "dead letter | `failed`, and a dead letter": (
+        f"{CELERY_WORKERS}poison_hangs_and_bugs_are_set_aside_and_the_worker_stays_well",
+        f"{JOB_ROWS}the_text_of_a_bug_is_not_for_the_owner",
+        f"{JOB_ROWS}transient_errors_end_at_the_last_attempt",
+    ),
+    "quick tasks finish, the rest goes back": (
+        f"{CELERY_WORKERS}a_stop_finishes_quick_tasks_and_hands_back_the_rest",
+        f"{JOBS_CELERY}cancel_and_hand_back",
+    ),
+    "kept as it came | an unknown kind waits": (
+        f"{CELERY_MESSAGES}what_nobody_understands_is_kept_and_can_be_sent_again",
+        f"{JOB_ROWS}kinds_and_payloads_of_other_versions",
+    ),
+    # plain or tracked
+    "nobody asks what became of it": (f"{CELERY_BROKERS}an_invoice_is_mailed_once",),
+    "status, result, progress, cancel, deadline, idempotency key": (
+        f"{JOBS_API}accepted_and_followed",
+        f"{JOBS_API}cancel",
+    ),
+    "one outbox has one relay": (f"{TASK_SCRIPT}one_outbox_has_one_relay",),
+    "What it returns, a model or a mapping, is the job's result": (
+        f"{JOB_ROWS}effect_and_result_commit_together",
+    ),
+    "shows progress, `JOB_POLL_SECONDS` later at most": ("core/test_job.py::test_what_a_function_sees",),
+    "All tasks of a process share one event loop": (
+        f"{CELERY_LOOP}all_calls_share_one_loop_and_keep_the_context_of_their_caller",
+        f"{CELERY_POOLS}thousands_of_tasks_with_a_database",
+    ),
+    "Its row is committed with the effect": (
+        f"{JOB_ROWS}effect_and_result_commit_together",
+        f"{PROOFS}a_commit_in_the_handler_takes_the_inbox_row_along",
+    ),
+    # from FastAPI
+    "missing 400, in use 409, used for another body 422": (
+        f"{JOBS_API}a_missing_or_bad_key",
+        f"{JOBS_API}a_key_in_use",
+        f"{JOBS_API}a_repeat_gets_the_first_answer",
+        f"{JOBS_API}two_posts_at_once",
+    ),
+    "503, nothing is left behind. The broker away: accepted, done later": (
+        f"{JOBS_API}a_database_that_is_away",
+        f"{JOBS_API}accepted_and_followed",
+        f"{JOB_DISPATCHER}a_broker_that_is_away",
+    ),
+    "refuses to be made without your authentication": (
+        f"{JOBS_API}no_routes_without_authentication",
+        f"{JOBS_API}jobs_of_others_are_not_there",
+    ),
+    "blocks the event loop and sends what may be rolled back": (
+        f"{CELERY_BROKERS}sending_to_a_silent_broker_ends_soon_and_blocks_nobody",
+        "version celery 5.7: celery/app/base.py, send_task publishes before it returns",
+    ),
+    # workflows
+    "submits the next one with its own session: both commit, or neither": (
+        f"{JOB_FLOW}a_link_of_a_chain_commits_with_its_successor",
+    ),
+    "several submitted in one transaction": (f"{JOB_FLOW}the_whole_waits_for_its_parts",),
+    "one more job whose payload is their ids": (f"{JOB_FLOW}the_whole_waits_for_its_parts",),
+    "when a part fails the waiting job fails with its reason": (
+        f"{JOB_FLOW}nothing_goes_on_when_a_part_fails",
+        f"{JOB_FLOW}parts_that_will_not_come",
+    ),
+    # settings
+    "neither Redis nor RabbitMQ: exit code 78": (f"{CELERY_SETTINGS}other_brokers_are_refused",),
+    "below two time limits: exit code 78": (
+        f"{CELERY_SETTINGS}a_setting_that_would_run_a_task_twice_is_refused",
+        f"{CELERY_POOLS}a_worker_that_would_do_harm_does_not_start",
+    ),
+    "under 3 polls: exit code 78": (f"{JOBS_CELERY}settings_that_would_give_work_away",),
+    # operate
+    "Celery's worker ends when Redis goes away with tasks in its hands": (
+        f"{CELERY_BROKERS}redis_is_restarted_paused_and_comes_back_empty",
+    ),
+    "Without `REMAP_SIGTERM` the worker refuses to start": (
+        f"{CELERY_POOLS}a_worker_that_would_do_harm_does_not_start",
+    ),
+    "takes one of `CELERY_QUEUES`": ("app/core/celery_settings.py: `worker -Q` takes some.",),
+    "`celery` for what was no task": (
+        "jobs/test_dead_letters_command.py::test_letters_of_tasks_jobs_and_neither",
+    ),
+    "Any number of relays and dispatchers": (
+        f"{OUTBOX}relays_are_killed_while_they_send",
+        f"{JOB_DISPATCHER}two_dispatchers_send_each_job_once_and_at_once",
+    ),
+    # problems
+    "done twice before, or after an hour": (
+        f"{CELERY_SETTINGS}a_setting_that_would_run_a_task_twice_is_refused",
+    ),
+    "a job stays `queued`": (
+        f"{JOB_DISPATCHER}where_nothing_is_started_some_are_sent_again",
+        f"{JOB_DISPATCHER}a_queue_that_is_missing_holds_up_no_other_job",
+    ),
+    # changes
+    "comes back for ever: count its starts": (
+        f"{CELERY_WORKERS}poison_hangs_and_bugs_are_set_aside_and_the_worker_stays_well",
+        "version celery 5.7: celery/worker/request.py, on_failure requeues what lost its worker",
+    ),
+    "waits without bound; `REMAP_SIGTERM=SIGQUIT`": (
+        f"{CELERY_WORKERS}a_stop_finishes_quick_tasks_and_hands_back_the_rest",
+        "version celery 5.7: its workers guide, REMAP_SIGTERM and soft shutdown",
+    ),
+    "unconfirmed without `confirm_publish`": (
+        f"{CELERY_SETTINGS}no_wait_for_the_broker_is_without_bound",
+        f"{CELERY_BROKERS}sending_to_a_silent_broker_ends_soon_and_blocks_nobody",
+    ),
+}
+
 CLAIMS = {
     "SKILL.md": SKILL,
     "references/python-message-queue.md": QUEUE,
     "references/python-consumers.md": CONSUMERS,
     "references/python-cron-jobs.md": CRON,
+    "references/python-celery.md": CELERY,
 }

@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SHOP = ROOT / "examples" / "shop"
 LAYERS = "api|core|main|models|repositories|schemas|services"
 MARK_PAID = "app.services.orders:OrderService.mark_paid"
+SEND = "app.services.emails:EmailService.send"
+CAPTURE = "app.services.payments:PaymentService.capture"
 DAILY_SALES = "app.services.reports:ReportService.daily_sales"
 
 
@@ -105,6 +107,27 @@ def add_job(script: Script) -> Script:
 
     def add(project: Path, *options: str, name: str = "sales_report", calls: str = DAILY_SALES) -> Run:
         return script("cron-job", name, "--calls", calls, "--project", project, *options)
+
+    return add
+
+
+@pytest.fixture
+def add_task(script: Script) -> Script:
+    """Adds a plain Celery task; name and service are those of the template unless given."""
+
+    def add(project: Path, *options: str, name: str = "invoice_email", calls: str = SEND) -> Run:
+        return script("celery-task", name, "--calls", calls, "--project", project, *options)
+
+    return add
+
+
+@pytest.fixture
+def add_tracked(add_task: Script) -> Script:
+    """Adds a tracked Celery task; name and service are those of the template unless given."""
+
+    def add(project: Path, *options: str, name: str = "process_payment", calls: str = CAPTURE) -> Run:
+        added: Run = add_task(project, "--tracked", *options, name=name, calls=calls)
+        return added
 
     return add
 

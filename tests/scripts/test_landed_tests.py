@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from support.servers import PostgresServer, RedisServer
-from workerkit.brokers import BROKERS
+from workerkit.brokers import BROKERS, CELERY_REDIS
 
 Script = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -197,7 +197,8 @@ def break_joint(shop: Path, file: str, old: str, new: str) -> None:
     assert old in text
     path.write_text(text.replace(old, new))
     conftest = shop / "tests" / "workers" / "conftest.py"
-    conftest.write_text(conftest.read_text().replace("DEADLINE = 20.0", "DEADLINE = 6.0"))
+    brief = conftest.read_text().replace("CELERY_DEADLINE = 60.0", "CELERY_DEADLINE = 8.0")
+    conftest.write_text(brief.replace("\nDEADLINE = 20.0", "\nDEADLINE = 6.0"))
 
 
 BREAKS = {
@@ -320,6 +321,86 @@ def test_those_of_a_cron_job_fail_when_a_joint_is_broken(
     assert "1 failed" in done.stdout, done.stdout
 
 
+@pytest.mark.services
+def test_those_of_celery_tasks_pass_with_servers_of_their_own(
+    shop: Path, add_task: Script, add_tracked: Script
+) -> None:
+    # Given a project that turns warnings into errors, with a plain and a tracked task
+    pyproject = shop / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text() + STRICT)
+    add_task(shop)
+    add_tracked(shop)
+
+    # When its tests run without any server being given
+    done = run_tests(shop)
+
+    # Then all pass, and every account is clean
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "12 passed" in done.stdout
+    accounts = ledgers(done.stdout)
+    assert [account["lost"] + account["duplicated"] for account in accounts] == [0] * 12
+    assert sum(account["recovered"] for account in accounts) >= 6
+
+
+def test_those_of_celery_tasks_pass_in_a_renamed_package_over_rabbitmq(
+    acme: Path, add_task: Script, add_tracked: Script, servers: Servers
+) -> None:
+    # Given a project without the client of Redis, and a job that uses what its service returns
+    missing = acme.parent / "missing" / "redis.py"
+    missing.parent.mkdir()
+    missing.write_text("raise ImportError('no redis here')")
+    add_task(acme, "--broker", "rabbitmq", calls="acme.services.emails:EmailService.send")
+    add_tracked(acme, calls="acme.services.payments:PaymentService.capture")
+    task = acme / "src" / "acme" / "tasks" / "process_payment.py"
+    text = task.read_text().replace(" -> None:", " -> dict[str, str]:")
+    text = text.replace("    await PaymentService", "    payment = await PaymentService")
+    task.write_text(f'{text}    return {{"reference": payment.reference}}\n')
+    test = acme / "tests" / "workers" / "test_job_process_payment.py"
+    given = 'RETURNS: dict[str, Any] | None = {"reference": "r1"}'
+    test.write_text(test.read_text().replace("RETURNS: dict[str, Any] | None = None", given))
+
+    # When the most telling tests run, without pytest-asyncio and in another import mode
+    some = "committed or do_not_fit or failure_that_passes or killed"
+    options = ("-p", "no:asyncio", "--import-mode=importlib", "-W", "error", "-k", some)
+    done = run_tests(acme, *options, PYTHONPATH=str(missing.parent), **servers("rabbitmq"))
+
+    # Then all pass
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "7 passed" in done.stdout
+
+
+CELERY_BREAKS = {
+    "a failed message is not sent again": (
+        False,
+        "core/celery_task.py",
+        "            send_again(arrival, delivery + 1, pause)\n",
+        "            pass\n",
+        "test_failure_that_passes",
+    ),
+    "jobs of a dead worker are left to it": (
+        True,
+        "core/job_upkeep.py",
+        "r.state IN {HELD} AND r.lease_until < now()",
+        "r.state IN {HELD} AND r.lease_until < now() - interval '1 h'",
+        "test_worker_killed",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CELERY_BREAKS)
+def test_those_of_celery_tasks_fail_when_a_joint_is_broken(
+    shop: Path, add_task: Script, add_tracked: Script, servers: Servers, what: str
+) -> None:
+    tracked, file, old, new, noticed_by = CELERY_BREAKS[what]
+    (add_tracked if tracked else add_task)(shop)
+    break_joint(shop, file, old, new)
+
+    done = run_tests(shop, "-k", noticed_by, **servers("redis"))
+
+    assert done.returncode == 1, done.stdout
+    assert "1 failed" in done.stdout, done.stdout
+
+
 @pytest.mark.parametrize("what", BREAKS)
 def test_they_fail_when_a_joint_is_broken(
     shop: Path, add_consumer: Script, script: Script, servers: Servers, what: str
@@ -350,6 +431,24 @@ def test_what_lands_passes_the_linter_and_the_type_checker(
     script("outbox-relay", "--project", acme)
     some = ("--with", "cron-api", "--with", "lifespan")
     add_job(acme, *NIGHTLY, *some, calls="acme.services.reports:ReportService.daily_sales")
+    check_style(acme)
+
+
+@pytest.mark.slow
+def test_what_lands_with_celery_passes_the_linter_and_the_type_checker(
+    acme: Path, add_task: Script, add_tracked: Script, add_job: Script
+) -> None:
+    add_task(acme, calls="acme.services.emails:EmailService.send")
+    add_job(acme, *NIGHTLY, calls="acme.services.reports:ReportService.daily_sales")
+    extras = [word for extra in CELERY_REDIS.extras for word in ("--with", extra)]
+    calls = "acme.services.payments:PaymentService.capture"
+    for name in ("capture", "capture_the_payment_of_an_order_that_was_placed"):
+        add_tracked(acme, *extras, "--deadline", "1h", "--timeout", "1m", name=name, calls=calls)
+    check_style(acme)
+
+
+def check_style(acme: Path) -> None:
+    """Linter, formatter and type checker find nothing."""
     config = ["--no-cache", "--config", str(ROOT / "pyproject.toml")]
 
     lint = ["ruff", "check", *config, "--config", f'src = ["{acme}/src"]', "--output-format=concise", "."]

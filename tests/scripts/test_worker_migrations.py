@@ -64,6 +64,20 @@ def test_table_that_a_migration_creates_gets_no_second_one(shop: Path, add_consu
     assert len(versions(shop)) == 2
 
 
+def test_several_tables_make_a_chain_from_the_head_that_was_chosen(shop: Path, add_task: Script) -> None:
+    write_revision(shop, "20260601_0000", "20260105_0900")
+    write_revision(shop, "20260601_0001", "20260105_0900")
+
+    added = add_task(shop, "--head", "20260601_0000")
+
+    assert added.code == 0, added.err
+    new = [path for path in versions(shop) if not path.endswith("_more.py")][1:]
+    assert len(new) == 4
+    for path, down in zip(new, ["20260601_0000", *(name[:13] for name in new)], strict=False):
+        text = (shop / "migrations" / "versions" / path).read_text()
+        assert f'down_revision = "{down}"' in text
+
+
 def test_several_heads_need_a_choice(shop: Path, add_consumer: Script) -> None:
     write_revision(shop, "20260601_0000", "20260105_0900")
     write_revision(shop, "20260601_0001", "20260105_0900")
@@ -130,11 +144,13 @@ def alembic(project: Path, url: str, *arguments: str) -> str:
 
 
 def test_tables_are_as_the_models_say_and_can_be_removed(
-    acme: Path, add_consumer: Script, script: Script, postgres: PostgresServer
+    acme: Path, add_consumer: Script, add_task: Script, add_tracked: Script, postgres: PostgresServer
 ) -> None:
-    # Given a project with both workers
-    script("outbox-relay", "--project", acme)
+    # Given a project with a consumer, a plain task with its relay, and a tracked task
     add_consumer(acme, calls="acme.services.orders:OrderService.mark_paid")
+    add_task(acme, calls="acme.services.emails:EmailService.send")
+    add_tracked(acme, calls="acme.services.payments:PaymentService.capture")
+    assert len(versions(acme)) == 6
     url = postgres.create_database("migrated")
 
     # When the migrations run

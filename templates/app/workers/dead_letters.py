@@ -1,4 +1,4 @@
-"""Looks at the dead letters of a consumer, and replays, drops, exports and imports them.
+"""Looks at the dead letters of a consumer or task, and replays, drops, exports and imports them.
 
     python -m app.workers.dead_letters order_paid list --newest
     python -m app.workers.dead_letters order_paid groups --since 2h
@@ -7,6 +7,7 @@
     python -m app.workers.dead_letters order_paid drop --type shop.order.paid.v9 --yes
     python -m app.workers.dead_letters order_paid export letters.jsonl
 
+Those of jobs belong to `job_dispatcher`, those of what was no task at all to `celery`.
 Data goes to stdout, remarks to stderr. Exit codes: 0 done; 1 the broker is away, or not all could be done,
 and the command may be repeated; 2 wrong usage; 3 there is no letter with an id that was given; 4 nothing
 was dropped for want of --yes; 78 the settings are refused; 130 interrupted, and may be repeated.
@@ -17,7 +18,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import importlib.util
 import os
+import pkgutil
 import re
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -34,7 +37,10 @@ from app.core.worker_settings import refusals
 from app.workers.run import available
 
 Command = Callable[[DeadLetters, argparse.Namespace], Awaitable[int]]
-FOLDER = "app.consumers"
+TASKS = "app.tasks"
+# Not imported above: only projects with Celery have it.
+CELERY = "app.core.celery_letters"
+JOBS = "app.workers.job_dispatcher"
 AGO = re.compile(r"(\d{1,5})([smhd])")
 REPLACE = "backslashreplace"
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -68,12 +74,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def run(args: argparse.Namespace) -> int:
     """Do what `args` ask for."""
-    letters = letters_of(importlib.import_module(args.module).worker(), args.lane)
+    letters = letters_in(args.module, args.lane)
     try:
         code: int = await args.run(letters, args)
         return code
     finally:
         await letters.close()
+
+
+def owners() -> dict[str, str]:
+    """Names and modules of all that may have dead letters; of one name, the consumer comes first."""
+    found = {name: path for name, path in available() if path == JOBS or path.startswith("app.consumers.")}
+    spec = importlib.util.find_spec(TASKS)
+    tasks = pkgutil.iter_modules(spec.submodule_search_locations) if spec else ()
+    celery = {task.name: f"{TASKS}.{task.name}" for task in tasks}
+    if celery:
+        celery["celery"] = CELERY
+    return found | {name: path for name, path in celery.items() if name not in found}
+
+
+def letters_in(path: str, lane: str) -> DeadLetters:
+    """The dead letters of what is in a module. Raises NoLettersError."""
+    module = importlib.import_module(path)
+    if path != CELERY and not path.startswith(f"{TASKS}."):
+        return letters_of(module.worker(), lane)
+    source = "celery" if path == CELERY else getattr(getattr(module, "consumer", None), "topic", None)
+    if source is None:
+        raise NoLettersError(f"{path} has no dead letters: those of jobs belong to job_dispatcher")
+    letters: DeadLetters = importlib.import_module(CELERY).dead_letters(source)
+    return letters
 
 
 def letters_of(worker: Any, lane: str) -> DeadLetters:
@@ -91,11 +120,11 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     """The arguments, checked. Ends the process with 2 when they are wrong."""
     parser = parser_of_all()
     args = parser.parse_args(argv)
-    consumers = {name: module for name, module in available() if module.startswith(f"{FOLDER}.")}
+    known = owners()
     name, _, args.lane = args.consumer.partition(".")
-    if name not in consumers:
-        parser.error(f"no consumer named {name}; there are: {', '.join(consumers)}")
-    args.module = consumers[name]
+    if name not in known:
+        parser.error(f"no consumer named {name}; there are: {', '.join(known)}")
+    args.module = known[name]
     args.wanted = Wanted(frozenset([*args.ids, *args.named]), args.reason, args.type, args.since, args.until)
     if args.wanted.everything and not args.all:
         parser.error(f"{args.command}: which letters? Give ids or a filter, or --all")
@@ -109,7 +138,7 @@ def parser_of_all() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("consumer", help=f"a module of {FOLDER}, or MODULE.LANE of a PriorityConsumer")
+    parser.add_argument("consumer", help="a consumer or task, or CONSUMER.LANE of a PriorityConsumer")
     parser.set_defaults(ids=[], named=[], reason="", type="", since=None, until=None, limit=None, all=True)
     form, filters = format_option(), filter_options()  # its defaults are shared by all that have it
     adding = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -57,12 +57,37 @@ SETTINGS = {
     "WORKER_RETRY_CAP_SECONDS": "0.2",
     "OUTBOX_POLL_SECONDS": "0.2",
 }
+# Celery's: what was in the hands of a dead worker comes back soon, from Redis after its visibility timeout.
+CELERY_SETTINGS = {
+    "REMAP_SIGTERM": "SIGQUIT",
+    "CELERY_DRAIN_SECONDS": "0.3",
+    "CELERY_PUBLISH_TIMEOUT_SECONDS": "2",
+}
+PLAIN_SETTINGS = {
+    "WORKER_HANDLER_TIMEOUT_SECONDS": "2",
+    "CELERY_SOFT_TIME_LIMIT_SECONDS": "4",
+    "CELERY_TIME_LIMIT_SECONDS": "6",
+    "CELERY_VISIBILITY_TIMEOUT_SECONDS": "14",
+}
+# Jobs come back because of their leases. Kinds may take as long as they like.
+JOB_SETTINGS = {
+    "CELERY_VISIBILITY_TIMEOUT_SECONDS": "100000",
+    "JOB_LEASE_SECONDS": "2",
+    "JOB_POLL_SECONDS": "0.2",
+    "JOB_OVERTAKEN_SECONDS": "1",
+    "JOB_LONELY_SECONDS": "2",
+}
+CELERY_ROLES = ("task", "job")
 # The file that knows a broker.
 SUPPORT = {"redis": "redis_lab", "rabbitmq": "rabbit_lab"}
 EFFECTS = "SELECT message_id FROM worker_lab_effect"
 TICKS = "SELECT id, due_at FROM cron_run WHERE job = :job AND due_at > :since ORDER BY due_at"
-FOREIGN = ("WORKER_", "OUTBOX_", "RABBITMQ_")  # settings of other workers on this machine
+JOBS = "SELECT state, attempt FROM job WHERE id = CAST(:id AS uuid)"
+LETTERS = "SELECT body, reason FROM dead_letter WHERE source = :source"
+FOREIGN = ("WORKER_", "OUTBOX_", "RABBITMQ_", "CELERY_", "JOB_")  # settings of other workers on this machine
+TOPIC_TYPE = "worker_lab.numbered.v1"
 DEADLINE = 20.0
+CELERY_DEADLINE = 60.0  # Redis gives back what a dead worker had after 14 to 20 seconds
 START_DEADLINE = 60.0  # processes start slowly on a machine that is busy with other tests
 ledgers: list[str] = []
 
@@ -254,6 +279,7 @@ class Replica:
 
     def __init__(self, folder: Path, environment: dict[str, str], *arguments: str) -> None:
         self.port = free_port()
+        self.is_celery = arguments[0] in CELERY_ROLES
         self.log = folder / f"{self.port}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -264,6 +290,7 @@ class Replica:
                 stdout=subprocess.PIPE if arguments == ("desk",) else log,
                 stderr=log,
                 text=True,
+                start_new_session=self.is_celery,  # a worker and the process of its tasks are one machine
             )
 
     @property
@@ -274,25 +301,32 @@ class Replica:
     def ready(self) -> bool:
         """Whether the worker consumes. Raises AssertionError when it has ended."""
         assert self.running, f"the worker ended with {self.process.returncode}"
+        if self.is_celery:
+            return " ready.\n" in self.log.read_text()
         url = f"http://127.0.0.1:{self.port}/ready"
         with suppress(OSError), urllib.request.urlopen(url, timeout=2) as answer:
             return bool(answer.status == 200)
         return False
 
-    def ask(self, question: str) -> Any:
-        """What the desk answers. Raises AssertionError when it has failed."""
+    def ask(self, *question: Any) -> Any:
+        """What the desk answers: a function of replica.py, and its arguments. Raises AssertionError when it
+        has failed.
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with suppress(BrokenPipeError):
-            print(question, file=self.process.stdin, flush=True)
+            print(json.dumps(question), file=self.process.stdin, flush=True)
         answered, _, _ = select.select([self.process.stdout], [], [], START_DEADLINE)
         answer = self.process.stdout.readline() if answered else ""
         assert answer, f"{question}:\n{self.log.read_text()}"
         return json.loads(answer)
 
     def end(self, number: signal.Signals) -> int:
-        """Send a signal and wait for the end; the exit code."""
-        self.process.send_signal(number)
+        """Send a signal and wait for the end; the exit code. Celery's workers die with their children."""
+        if self.is_celery and number == signal.SIGKILL:
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
         code = self.process.wait(DEADLINE)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
@@ -319,6 +353,7 @@ class Lab:
             "LAB_DATABASE": database.database or "",
         }
         self.replicas: list[Replica] = []
+        self.others: list[Replica] = []
         self.desk = Replica(folder, self.environment, "desk")
         self.desk.ask("prepare")
 
@@ -337,7 +372,7 @@ class Lab:
         try:
             return eventually(condition, what, deadline)
         except AssertionError as error:
-            logs = "\n".join(replica.log.read_text()[-4000:] for replica in self.replicas)
+            logs = "\n".join(replica.log.read_text()[-4000:] for replica in (*self.others, *self.replicas))
             raise AssertionError(f"{error}\n{logs}") from None
 
     def hold(self) -> None:
@@ -416,7 +451,7 @@ class ConsumerLab(Lab):
     ) -> None:
         super().__init__(folder, database, broker.environment, "consume", worker, calls)
         self.broker = broker
-        self.consumer: dict[str, Any] = self.desk.ask(f"describe {worker}")
+        self.consumer: dict[str, Any] = self.desk.ask("describe", worker)
         self.type: str = self.consumer["type"]
         self.payload: dict[str, Any] = self.consumer["payload"] if payload is None else payload
         self.required: list[str] = self.consumer["required"]
@@ -479,13 +514,13 @@ class RelayLab(Lab):
     def __init__(self, folder: Path, database: URL, broker: Broker) -> None:
         super().__init__(folder, database, broker.environment, "relay")
         self.broker = broker
-        self.topic = "worker_lab.numbered"
+        self.topic = TOPIC_TYPE.removesuffix(".v1")
         self.outbox = f"{self.source}:{self.desk.ask('database')}"
         broker.listen(self.topic)
 
     def enqueue(self, count: int, ending: str = "commit") -> list[str]:
         """Write messages into the outbox in a transaction that ends with commit or rollback; their ids."""
-        return list(self.desk.ask(f"enqueue {count} {ending}"))
+        return list(self.desk.ask("enqueue", TOPIC_TYPE, '{"number": 1}', count, ending))
 
     def sent(self) -> list[str]:
         """The messages that the broker has got, in order."""
@@ -500,13 +535,126 @@ class RelayLab(Lab):
         self.broker.forget(self.topic, self.outbox)
 
 
+class CeleryLab(Lab):
+    """Celery's workers, which run one task, and the worker `beside` them that sends it to Celery."""
+
+    def __init__(
+        self, folder: Path, database: URL, broker: Broker, settings: Mapping[str, str], *arguments: str
+    ) -> None:
+        address = broker.environment.get("REDIS_URL") or broker.environment["RABBITMQ_URL"]
+        own = {"CELERY_BROKER_URL": address, "CELERY_KEY_PREFIX": f"worker-lab-{uuid.uuid4().hex}:"}
+        super().__init__(folder, database, {**CELERY_SETTINGS, **settings, **own}, *arguments)
+        self.facts: dict[str, Any] = self.desk.ask("describe_task", arguments[1])
+        self.type: str = self.facts["type"]
+        self.payload: dict[str, Any] = self.facts["payload"]
+        self.required: list[str] = self.facts["required"]
+        self.desk.ask("clear_tasks")
+
+    def start_beside(self, worker: str) -> None:
+        """Start another worker of the project, which runs until the end."""
+        replica = Replica(self.folder, self.environment, "run", worker)
+        self.others.append(replica)
+        self.wait_for(replica.ready, f"{worker} is ready", START_DEADLINE)
+
+    def done(self) -> list[str]:
+        """The messages or jobs whose effect is committed, each as often as its effect is there."""
+        rows = run_async(query(self.database, EFFECTS))
+        return [row.message_id.rpartition(" ")[2] for row in rows]
+
+    def wait_done(self, *messages: str) -> None:
+        """Wait until all are done."""
+        self.wait_for(lambda: set(messages) <= set(self.done()), "all are done", CELERY_DEADLINE)
+
+    def taken(self) -> bool:
+        """Whether all that was sent is in the hands of workers."""
+        return bool(self.desk.ask("count_tasks")[0] == 0)
+
+    def close(self) -> None:
+        for replica in (*self.replicas, *self.others):
+            if replica.running:
+                replica.end(signal.SIGKILL)
+        self.desk.ask("clear_tasks")
+        super().close()
+
+
+class TaskLab(CeleryLab):
+    """Celery's workers with one plain task."""
+
+    def __init__(self, folder: Path, database: URL, broker: Broker, task: str, calls: str) -> None:
+        super().__init__(folder, database, broker, PLAIN_SETTINGS, "task", task, calls)
+
+    def message(self, **changes: Any) -> tuple[str, str]:
+        """Id and text of a message that fits, but for `changes`."""
+        id_ = str(uuid.uuid4())
+        attributes = {"specversion": "1.0", "id": id_, "source": self.source, "type": self.type}
+        return id_, json.dumps({**attributes, "data": self.payload, **changes})
+
+    def send(self, text_: str, id_: str) -> None:
+        """Send a task with this message to Celery."""
+        self.desk.ask("send_task", self.facts["task"], text_, id_)
+
+    def send_new(self) -> str:
+        """Send a new message that fits to Celery; its id."""
+        id_, text_ = self.message()
+        self.send(text_, id_)
+        return id_
+
+    def enqueue(self, ending: str = "commit") -> str:
+        """Write a message into the outbox in a transaction that ends with commit or rollback; its id."""
+        return str(self.desk.ask("enqueue", self.type, json.dumps(self.payload), 1, ending)[0])
+
+    def wait_done(self, *messages: str) -> None:
+        """Wait until all messages are done and nothing is left for anybody."""
+        super().wait_done(*messages)
+        self.wait_for(lambda: self.left() == 0, "all are settled", CELERY_DEADLINE)
+
+    def left(self) -> int:
+        """How many messages are not settled, as far as the broker tells."""
+        return sum(self.desk.ask("count_tasks"))
+
+    def dead(self) -> dict[str, str]:
+        """The dead letters: their text and the reason."""
+        rows = run_async(query(self.database, LETTERS, source=self.facts["task"]))
+        return {row.body.decode(): row.reason for row in rows}
+
+
+class JobLab(CeleryLab):
+    """Celery's workers with one tracked task, whose service returns an object with these attributes."""
+
+    def __init__(
+        self, folder: Path, database: URL, broker: Broker, *, job: str, calls: str, returns: Any
+    ) -> None:
+        settings = {**JOB_SETTINGS, "LAB_RESULT": json.dumps(returns)}
+        super().__init__(folder, database, broker, settings, "job", job, calls)
+        self.job = job
+
+    def submit(self, ending: str = "commit") -> str:
+        """Submit a job in a transaction that ends with commit or rollback; its id."""
+        return str(self.desk.ask("submit", self.job, ending, json.dumps(self.payload)))
+
+    def send(self, job: str) -> None:
+        """Send a job's id to Celery once more."""
+        self.desk.ask("send_task", self.facts["task"], job, uuid.uuid4().hex)
+
+    def state(self, job: str) -> tuple[str, int]:
+        """A job's state and how often it was begun; nothing and 0 without such a job."""
+        rows = run_async(query(self.database, JOBS, id=job))
+        return (rows[0].state, rows[0].attempt) if rows else ("", 0)
+
+    def wait_done(self, *messages: str) -> None:
+        """Wait until all jobs have succeeded. What the broker has left over is harmless."""
+        super().wait_done(*messages)
+        states = {"succeeded"}
+        self.wait_for(lambda: {self.state(job)[0] for job in messages} == states, "all have succeeded")
+
+
 class CronLab(Lab):
     """Schedulers that run one cron job every second, without leaving out a tick."""
 
     def __init__(self, folder: Path, database: URL, job: str, calls: str) -> None:
         super().__init__(folder, database, {}, "cron", job, calls)
         self.job = job
-        self.next_due_at: list[str] = self.desk.ask(f"next {job}")
+        self.next_due_at: list[str] = self.desk.ask("next_due_at", job)
 
     def hold_one(self) -> tuple[Replica, str]:
         """Let a scheduler stop in the middle of a run: the scheduler and the tick."""
@@ -563,6 +711,31 @@ class Labs:
     def cron(self, job: str, calls: str) -> CronLab:
         """The lab of a cron job: its name and the service it calls."""
         lab = CronLab(self._folder / f"cron_{job}", self._database, job, calls)
+        self._ending.callback(lab.close)
+        return lab
+
+    def task(self, broker: str, task: str, calls: str, payload: dict[str, Any] | None = None) -> TaskLab:
+        """The lab of a plain task: its name, the service it calls, and a payload if none can be made up."""
+        lab = TaskLab(self._folder / f"task_{task}", self._database, self._brokers(broker), task, calls)
+        lab.payload = lab.payload if payload is None else payload
+        self._ending.callback(lab.close)
+        return lab
+
+    def job(
+        self,
+        broker: str,
+        job: str,
+        calls: str,
+        *,
+        payload: dict[str, Any] | None = None,
+        returns: dict[str, Any] | None = None,
+    ) -> JobLab:
+        """The lab of a tracked task: its name, the service it calls, a payload if none can be made up, and
+        the attributes of what the service returns if the task uses them.
+        """
+        carrier, folder = self._brokers(broker), self._folder / f"job_{job}"
+        lab = JobLab(folder, self._database, carrier, job=job, calls=calls, returns=returns)
+        lab.payload = lab.payload if payload is None else payload
         self._ending.callback(lab.close)
         return lab
 

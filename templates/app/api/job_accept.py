@@ -1,0 +1,155 @@
+"""What a route needs that submits a job.
+
+    app.add_exception_handler(Problem, answer_problem)
+
+    @router.post("/orders/{order_id}/payment", status_code=202)
+    async def pay(order_id: int, owner: Owner, key: RequiredKey, request: Request) -> Response:
+        return await accept(request, process_payment, ProcessPayment(order_id=order_id), owner=owner, key=key)
+
+Problems are answered as RFC 9457 says, the Idempotency-Key header is that of the IETF draft (07).
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Header, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.database import get_session
+from app.core.deadline import within
+from app.core.failures import classify
+from app.core.job import (
+    JobKind,
+    KeyInUseError,
+    KeyReusedError,
+    Submitted,
+    TooLargeError,
+    UnstorableError,
+    submit,
+)
+from app.core.outcomes import Dead
+
+T = TypeVar("T", bound=BaseModel)
+
+ROUTE = "get_job"
+PATIENCE = 10.0
+BUSY_AFTER = 2  # seconds, as all Retry-After here
+PROBLEM = "application/problem+json"
+# A string of structured fields (RFC 9651); many clients leave the quotes out.
+KEY = re.compile(r'"(?P<quoted>(?:[ !#-\[\]-~]|\\["\\]){1,255})"|(?P<bare>[!#-~]{1,255})')
+
+
+class Problem(HTTPException):
+    """An error whose answer is a problem document; as HTTPException it does without our handler, too."""
+
+
+class AcceptedOut(BaseModel):
+    """A job that was accepted; `url` shows how it stands."""
+
+    id: uuid.UUID
+    kind: str
+    created_at: datetime
+    deadline_at: datetime
+    url: str
+
+
+async def answer_problem(request: Request, error: Exception) -> JSONResponse:
+    """FastAPI's handler for Problem."""
+    assert isinstance(error, Problem)  # what it is registered for
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(error.status_code).phrase,
+        "status": error.status_code,
+        "detail": error.detail,
+        "instance": request.url.path,
+    }
+    return JSONResponse(body, error.status_code, headers=error.headers, media_type=PROBLEM)
+
+
+def idempotency_key(header: Annotated[str | None, Header(alias="Idempotency-Key")] = None) -> str | None:
+    """The key of a request, None without one. Raises Problem 400 for what is no key."""
+    if header is None:
+        return None
+    match = KEY.fullmatch(header)
+    if match is None:
+        raise Problem(400, "Idempotency-Key: a string of 1 to 255 printable ASCII characters is needed")
+    return match["bare"] or re.sub(r"\\(.)", r"\1", match["quoted"])
+
+
+def required_key(key: Annotated[str | None, Depends(idempotency_key)]) -> str:
+    """The key of a request. Raises Problem 400 without one."""
+    if key is None:
+        raise Problem(400, "Idempotency-Key: this header is needed, so that a repeated request does no harm")
+    return key
+
+
+OptionalKey = Annotated[str | None, Depends(idempotency_key)]
+RequiredKey = Annotated[str, Depends(required_key)]
+
+
+async def accept(
+    request: Request,
+    kind: JobKind[T],
+    data: T,
+    *,
+    owner: str,
+    key: str | None = None,
+    session: AsyncSession | None = None,
+    **options: Any,
+) -> Response:
+    """Submit a job and answer 202, in a transaction of its own or in that of `session`. A repeat with the
+    same key gets the same answer. `options` go to `submit`.
+
+    Raises Problem: 409 while a request with this key is being handled, 413 for a payload that is too large,
+    422 for a key that was used for another request, 503 while the database is away. Nothing is left behind
+    then, unless the answer to the commit got lost: a repeat with the same key tells.
+    """
+    try:
+        work = submitted(session, kind, data, owner=owner, idempotency_key=key, **options)
+        return accepted(request, await within(PATIENCE, work))
+    except (KeyReusedError, UnstorableError) as error:
+        raise Problem(422, str(error)) from error
+    except KeyInUseError as error:
+        raise Problem(409, str(error), {"Retry-After": str(BUSY_AFTER)}) from error
+    except TooLargeError as error:
+        raise Problem(413, str(error)) from error
+    except Exception as error:
+        raise_unavailable(error)
+        raise
+
+
+async def submitted(
+    session: AsyncSession | None, kind: JobKind[T], data: T, *, owner: str, **options: Any
+) -> Submitted:
+    """Submit, and commit unless the transaction is the caller's."""
+    if session is not None:
+        return await submit(session, kind, data, owner=owner, **options)
+    async with get_session() as own:
+        return await submit(own, kind, data, owner=owner, **options)
+
+
+def accepted(request: Request, job: Submitted) -> Response:
+    """202: where the job can be followed. Nothing in it changes, so that a repeat gets the same."""
+    url = request.url_for(ROUTE, job_id=str(job.id)).path
+    body = AcceptedOut(
+        id=job.id, kind=job.kind, created_at=job.created_at, deadline_at=job.deadline_at, url=url
+    )
+    return answer(body, 202, {"Location": url, "Retry-After": "1"})
+
+
+def raise_unavailable(error: Exception) -> None:
+    """Raise Problem 503 when the database is away or overloaded."""
+    if not isinstance(classify(error), Dead):
+        raise Problem(503, "the database does not answer", {"Retry-After": str(BUSY_AFTER)}) from error
+
+
+def answer(body: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A response with JSON."""
+    return Response(body.model_dump_json(), status, headers, media_type="application/json")

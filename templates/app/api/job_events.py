@@ -1,0 +1,79 @@
+"""The route to follow a job while it runs, as server-sent events.
+
+    app.include_router(job_events_router(current_owner))
+
+Start uvicorn with `--timeout-graceful-shutdown`: without it an open stream holds up a shutdown for ever.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, HTTPException, Query
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from app.api.job_accept import Problem
+from app.api.jobs import asked, id_of, there
+from app.core import job_manage
+from app.core.job_events import Event, read
+from app.core.job_follow import Followers
+from app.core.job_manage import JobInfo
+
+# Then the client comes again, from where it was: perhaps to a newer process, and with rights looked at anew.
+LONGEST = 900.0
+POSITION = re.compile(r"(?P<id>\d{1,18})(?P<end>-end)?")
+
+
+def job_events_router(current_owner: Callable[..., Any], followers: Followers | None = None) -> APIRouter:
+    """The route; `current_owner` is what `jobs_router` takes. It must not keep a database session: it lives
+    as long as the stream does.
+    """
+    # Not Annotated: that is read in the module, where `current_owner` is not known.
+    caller = Depends(current_owner)
+    router = APIRouter(prefix="/jobs", tags=["jobs"])
+    readers = followers or Followers()
+
+    async def position(
+        job_id: str,
+        after: Annotated[str | None, Query()] = None,
+        last_event_id: Annotated[str | None, Header()] = None,
+        owner: Any = caller,
+    ) -> tuple[JobInfo, int]:
+        """The job, and where its reader is. Raises 204, which tells browsers not to come again, when it has
+        seen the end.
+        """
+        job = there(await asked(job_manage.find(id_of(job_id), str(owner))))
+        where = POSITION.fullmatch(last_event_id or after or "0")
+        if where is None:
+            raise Problem(422, "Last-Event-ID, after: the id of an event is needed")
+        reached = int(where["id"])
+        if where["end"] and job.ended and not (await asked(read({job.id: reached})))[job.id].events:
+            raise HTTPException(204)
+        return job, reached
+
+    place = Depends(position)
+
+    @router.get("/{job_id}/events", response_class=EventSourceResponse)  # noqa: FAST003  # `place` has it
+    async def follow_job(at: Any = place) -> AsyncIterator[ServerSentEvent]:
+        """Follow a job. Its events come in their order, from the first one or from behind `Last-Event-ID` or
+        `after`; the last one is `end`, with the job's state.
+        """
+        job, after = at
+        ends = time.monotonic() + LONGEST
+        yield ServerSentEvent(retry=1000)
+        async with aclosing(readers.follow(job.id, after)) as events:
+            async for event in events:
+                if isinstance(event, Event):
+                    after = event.id
+                    yield ServerSentEvent(raw_data=event.data, event=event.type, id=str(event.id))
+                else:
+                    end = {"state": event.state, "error": event.error}
+                    yield ServerSentEvent(data=end, event="end", id=f"{after}-end")
+                if time.monotonic() > ends:
+                    return
+
+    return router

@@ -1,0 +1,77 @@
+"""What Celery cannot read or does not know: it would be dropped, here it is kept."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from typing import Any
+
+from celery.worker import consumer as celery_consumer
+
+from app.core.celery_broker import put
+from app.core.failures import describe
+
+KEEP = "app.keep_letter"
+logger = logging.getLogger(__name__)
+
+
+class Consumer(celery_consumer.Consumer):
+    """The worker's consumer. It runs in the main process, which has no database: it sends what it cannot use
+    to a task, which keeps it, and acknowledges it then.
+    """
+
+    connection_errors: tuple[type[Exception], ...]
+    channel_errors: tuple[type[Exception], ...]
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002  # Celery's
+        """A task that this version of the application does not have."""
+        self.keep(message, f"unknown task {message.headers.get('task')!r}")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002  # Celery's
+        """Pickle, for example."""
+        self.keep(message, f"refused: {describe(exc)}")
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Bytes that are not what their content type says."""
+        self.keep(message, f"not readable: {describe(exc)}")
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002  # Celery's
+        """Something that is no task."""
+        self.keep(message, "not a Celery message")
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
+        """A message that Celery trips over would end the worker, and the next one that gets it."""
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def on_task_received(message: Any) -> None:
+            try:
+                handle(message)
+            except (*self.connection_errors, *self.channel_errors):
+                raise
+            except Exception as error:
+                self.keep(message, f"not a Celery message: {describe(error)}")
+
+        return on_task_received
+
+    def keep(self, message: Any, reason: str) -> None:
+        """Send a message to where it is kept. While that fails it stays with the broker."""
+        headers = dict(message.headers or {})
+        source, id_ = str(headers.get("task") or "celery"), str(headers.get("id") or "")
+        logger.error("%s %s set aside: %s", source, id_, reason)
+        body = message.body
+        raw = body.encode(errors="surrogateescape") if isinstance(body, str) else bytes(body or b"")
+        letter = {
+            "source": source,
+            "id": id_,
+            "body": base64.b64encode(raw).decode(),
+            "reason": reason,
+            "content_type": str(message.content_type),
+            "content_encoding": str(message.content_encoding),
+            "headers": headers,
+        }
+        try:
+            put(KEEP, [letter], task_id=id_ or KEEP)
+        except Exception:
+            logger.exception("%s %s could not be set aside, it will come back", source, id_)
+        else:
+            message.ack_log_error(logger, self.connection_errors)

@@ -1,0 +1,118 @@
+"""What is done with jobs from outside, by any process: look at them, cancel one, start a failed one again."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.database import get_session
+from app.core.job_store import CHANNEL
+
+ENDED = ("succeeded", "failed", "cancelled", "expired")
+COLUMNS = """id, kind, state, progress, note, attempt, result, error, created_at, started_at, finished_at,
+    cancel_requested_at, deadline_at, next_try_at"""
+FIND = text(f"SELECT {COLUMNS} FROM job WHERE id = :id AND owner = :owner")  # noqa: S608  # ours
+PAGE = text(
+    f"""
+    SELECT {COLUMNS} FROM job
+    WHERE owner = :owner
+      AND (CAST(:kind AS varchar) IS NULL OR kind = :kind)
+      AND (CAST(:state AS varchar) IS NULL OR state = :state)
+      AND (CAST(:at AS timestamptz) IS NULL OR (created_at, id) < (:at, CAST(:id AS uuid)))
+    ORDER BY created_at DESC, id DESC LIMIT :limit
+    """  # noqa: S608
+)
+CANCEL = text(
+    """
+    UPDATE job
+    SET cancel_requested_at = coalesce(cancel_requested_at, now()),
+        state = CASE state WHEN 'queued' THEN 'cancelled' ELSE 'cancelling' END,
+        error = CASE state WHEN 'queued' THEN 'cancelled by request' ELSE error END,
+        finished_at = CASE state WHEN 'queued' THEN now() END
+    WHERE id = :id AND owner = :owner AND state IN ('queued', 'running')
+    """
+)
+# All attempts so far are excused: the job starts afresh, under the same idempotency keys.
+REOPEN = text(
+    """
+    WITH opened AS (
+        UPDATE job SET state = 'queued', excused = attempt, error = NULL, finished_at = NULL, sent_at = NULL,
+               sends = 0, progress = 0, note = NULL, next_try_at = now(),
+               deadline_at = now() + (deadline_at - created_at)
+        WHERE id = :id AND state = 'failed' RETURNING 1)
+    SELECT pg_notify(:channel, '') FROM opened
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """A job as its owner sees it."""
+
+    id: uuid.UUID
+    kind: str
+    state: str
+    progress: float
+    note: str | None
+    attempt: int
+    result: Any
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    cancel_requested_at: datetime | None
+    deadline_at: datetime
+    next_try_at: datetime
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> JobInfo:
+        """The job in a row."""
+        return cls(**row._mapping)  # noqa: SLF001  # SQLAlchemy's public name for it
+
+    @property
+    def ended(self) -> bool:
+        """Whether it stays as it is."""
+        return self.state in ENDED
+
+
+async def find(id_: uuid.UUID, owner: str) -> JobInfo | None:
+    """The owner's job of that id."""
+    async with get_session() as session:
+        row = (await session.execute(FIND, {"id": id_, "owner": owner})).first()
+    return JobInfo.of(row) if row else None
+
+
+async def page(
+    owner: str,
+    *,
+    kind: str | None = None,
+    state: str | None = None,
+    after: tuple[datetime, uuid.UUID] | None = None,
+    limit: int = 50,
+) -> Sequence[JobInfo]:
+    """The owner's jobs, the newest first, from the one behind `after`."""
+    at, id_ = after or (None, None)
+    values = {"owner": owner, "kind": kind, "state": state, "at": at, "id": id_, "limit": limit}
+    async with get_session() as session:
+        return [JobInfo.of(row) for row in await session.execute(PAGE, values)]
+
+
+async def cancel(id_: uuid.UUID, owner: str) -> JobInfo | None:
+    """Cancel the owner's job: one that waits never starts, one that runs is told so. One that has ended
+    stays as it is. None without such a job.
+    """
+    async with get_session() as session:
+        await session.execute(CANCEL, {"id": id_, "owner": owner})
+        row = (await session.execute(FIND, {"id": id_, "owner": owner})).first()
+    return JobInfo.of(row) if row else None
+
+
+async def reopen(session: AsyncSession, id_: uuid.UUID) -> bool:
+    """Start a failed job again when the session's transaction commits; whether it was there and failed."""
+    return (await session.execute(REOPEN, {"id": id_, "channel": CHANNEL})).first() is not None

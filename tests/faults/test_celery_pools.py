@@ -1,0 +1,62 @@
+"""Async services from every pool: one loop for each process, no connection in a wrong one, all closed."""
+
+import signal
+
+import pytest
+
+from support.celery_scene import CeleryScene
+from support.wait import eventually
+
+
+@pytest.mark.parametrize(
+    ("pool", "count", "options"),
+    [
+        ("prefork", 1000, ["--concurrency", "3", "--max-tasks-per-child", "200"]),
+        ("threads", 700, ["--concurrency", "8"]),
+        ("solo", 300, ["--concurrency", "1"]),
+    ],
+)
+async def test_thousands_of_tasks_with_a_database(
+    pool: str, count: int, options: list[str], postgres_url: str, redis_url: str
+) -> None:
+    # Given a worker of this pool, and children that are replaced now and then
+    with CeleryScene(postgres_url, redis_url) as scene:
+        worker = scene.celery(*options, pool=pool)
+        orders = await scene.orders(count)
+        bug, hang = await scene.orders(2)
+        # When it gets thousands of tasks that write to the database, some of which end badly
+        scene.put(scene.event(bug, do="bug") for _ in range(20))
+        scene.put([scene.event(hang, do="query", seconds=30)])
+        scene.send(orders)
+        # Then all are done once
+        await scene.until_processed(orders, 100)
+        (await scene.ledger(f"Celery, pool {pool}: {count:,} tasks with a database")).assert_clean()
+        assert scene.loop_trouble() == []
+        # And its connections are closed when it ends
+        worker.send(signal.SIGTERM)
+        worker.wait(30)
+        assert scene.loop_trouble() == []
+
+        async def nobody() -> bool:
+            rows = await scene.sql(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            return bool(rows[0][0] == 0)
+
+        await eventually(nobody, 10, "all connections are closed")
+
+
+async def test_a_worker_that_would_do_harm_does_not_start(postgres_url: str, redis_url: str) -> None:
+    # Given settings that would run a long task twice, and a SIGTERM without bound
+    with CeleryScene(postgres_url, redis_url) as scene:
+        scene.limits["CELERY_TIME_LIMIT_SECONDS"] = "3600"
+        worker = scene.celery(REMAP_SIGTERM="")
+        # Then the worker says so, a line for each, and ends with the code that means: do not try again
+        assert worker.wait(30) == 78
+        said = worker.log_text().splitlines()
+        (told,) = [number for number, line in enumerate(said) if line == "settings refused:"]
+        assert [line.partition(":")[0].partition("=")[0] for line in said[told + 1 :]] == [
+            "CELERY_VISIBILITY_TIMEOUT_SECONDS",
+            "REMAP_SIGTERM",
+        ]
