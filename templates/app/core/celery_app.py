@@ -160,7 +160,8 @@ def check_worker(**_: Any) -> None:
     try:
         load_tasks()
     except RefusedToStartError as error:
-        refuse([str(error)])
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(EXIT_SETTINGS) from None
     own = [task.time_limit for task in celery_app.tasks.values() if isinstance(task.time_limit, int | float)]
     refuse([*worker_refusals(), *refusals(max(own, default=0)), *environment()])
 
