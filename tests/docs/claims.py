@@ -520,7 +520,7 @@ CELERY: Claims = {
     "What it returns, a model or a mapping, is the job's result": (
         f"{JOB_ROWS}effect_and_result_commit_together",
     ),
-    "shows progress, `JOB_POLL_SECONDS` later at most": ("core/test_job.py::test_what_a_function_sees",),
+    "shows progress": ("core/test_job.py::test_what_a_function_sees",),
     "All tasks of a process share one event loop": (
         f"{CELERY_LOOP}all_calls_share_one_loop_and_keep_the_context_of_their_caller",
         f"{CELERY_POOLS}thousands_of_tasks_with_a_database",
