@@ -57,16 +57,17 @@ async def test_thousands_of_tasks_with_a_database(
 
 
 async def test_a_worker_that_would_do_harm_does_not_start(postgres_url: str, redis_url: str) -> None:
-    # Given settings that would run a long task twice, and a SIGTERM without bound
+    # Given settings that run a long task twice, a task that would never run, and a SIGTERM without bound
     with CeleryScene(postgres_url, redis_url) as scene:
         scene.limits["CELERY_TIME_LIMIT_SECONDS"] = "3600"
-        worker = scene.celery(REMAP_SIGTERM="")
+        worker = scene.celery(REMAP_SIGTERM="", FAULTY_ASYNC="1")
         # Then the worker says so, a line for each, and ends with the code that means: do not try again
         assert worker.wait(60) == 78
         said = worker.log_text().splitlines()
         (told,) = [number for number, line in enumerate(said) if line == "settings refused:"]
         assert [line.partition(":")[0].partition("=")[0] for line in said[told + 1 :]] == [
             "CELERY_VISIBILITY_TIMEOUT_SECONDS",
+            "task shop.async",
             "REMAP_SIGTERM",
         ]
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from celery.beat import Scheduler
+from pydantic import SecretStr
 
 from app.core import celery_after_commit, celery_broker
 from app.core.broker import BrokerDownError
 from app.core.celery_after_commit import Pending, send_after_commit
-from app.core.celery_app import celery_app
+from app.core.celery_app import build, celery_app
+from app.core.celery_settings import CelerySettings
 from app.tasks import daily_digest
 from app.tasks.invoice_email import InvoiceEmail
 from support.celery_scene import CeleryScene
@@ -141,7 +143,27 @@ async def test_beats_tick_and_mail_after_commit(
         (await scene.ledger("Celery: sent after the commit, beside two beats")).assert_clean()
 
 
+def test_applications_with_prefixes_of_their_own_may_share_a_redis(redis_url: str) -> None:
+    # Given two applications
+    apps = {}
+    for prefix in ("shop:", "staging:"):
+        settings = CelerySettings(celery_broker_url=SecretStr(redis_url), celery_key_prefix=prefix)
+        apps[prefix] = build(settings)
+    # When one sends a task
+    apps["shop:"].send_task("shop.work", ["{}"], ignore_result=True)
+    # Then the other does not have it
+    sizes = {}
+    for prefix, app in apps.items():
+        with app.connection_for_read() as connection:
+            channel: Any = connection.default_channel
+            sizes[prefix] = channel._size("tasks")
+        app.close()
+    assert sizes == {"shop:": 1, "staging:": 0}
+
+
 def tick(beat: Scheduler) -> None:
-    """Let a beat do what is due since yesterday."""
-    beat.schedule[daily_digest.NAME].last_run_at = datetime.now(UTC) - timedelta(days=1, minutes=1)
+    """Let a beat do what is due since yesterday. A tick that comes too late is dropped."""
+    entry: Any = beat.schedule[daily_digest.NAME]
+    assert entry.options["expires"] > 0
+    entry.last_run_at = datetime.now(UTC) - timedelta(days=1, minutes=1)
     beat.tick()

@@ -38,17 +38,21 @@ def pids(worker: WorkerProcess) -> set[int]:
     return {child.pid for child in psutil.Process(worker.pid).children(recursive=True)}
 
 
-async def test_queues_of_their_own_and_priorities(jobs_redis: JobScene) -> None:
+async def test_queues_of_their_own_and_priorities(jobs_redis: JobScene, own_redis: RedisServer) -> None:
     jobs = jobs_redis
     jobs.settings |= {"CELERY_QUEUES": "tasks,slow", "JOB_LEASE_SECONDS": "30"}
     async with sessions_for(jobs.postgres_url) as sessions:
         # Given slow work in a queue of its own, and work for the workers of the default queue
         slow, urgent = await send_slowly(jobs, sessions)
-        quick = jobs.celery("-Q", "tasks", "-c", "1")
-        jobs.worker(BESIDE)
         await jobs.submit_many(10)
         await produce(jobs, sessions, await jobs.orders(10))
-        # Then those do their own, and leave the slow work alone
+        # When all are started before the broker is
+        own_redis.kill()
+        quick = jobs.celery("-Q", "tasks", "-c", "1")
+        jobs.worker(BESIDE)
+        await eventually(lambda: "Cannot connect" in quick.log_text(), 60, "the worker waits")
+        await asyncio.to_thread(own_redis.start)
+        # Then those of the default queue do their own, and leave the slow work alone
         await jobs.until_processed(set(jobs.accepted) - set(slow), 90)
         assert {pid for _, _, pid in jobs.starts()} <= pids(quick)
         # When the slow ones get a worker

@@ -8,6 +8,7 @@ A supervisor that starts the worker again when it ends is part of the deployment
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import pkgutil
 import sys
@@ -163,7 +164,13 @@ def check_worker(**_: Any) -> None:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(EXIT_SETTINGS) from None
     own = [task.time_limit for task in celery_app.tasks.values() if isinstance(task.time_limit, int | float)]
-    refuse([*worker_refusals(), *refusals(max(own, default=0)), *environment()])
+    refuse([*worker_refusals(), *refusals(max(own, default=0)), *never_run(), *environment()])
+
+
+def never_run() -> list[str]:
+    """Tasks that Celery would count as done without having begun them."""
+    names = sorted(name for name, task in celery_app.tasks.items() if inspect.iscoroutinefunction(task.run))
+    return [f"task {name}: Celery cannot run `async def`, see app.core.celery_loop.run" for name in names]
 
 
 def environment() -> list[str]:

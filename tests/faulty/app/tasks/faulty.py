@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.celery_app import celery_app
 from app.core.celery_settings import celery_settings
 from app.core.celery_task import plain_task
 from app.core.consumer import Consumer, on
@@ -65,6 +66,8 @@ task = plain_task(
 if "slow" in celery_settings().queues:
     slow_routes = (on("shop.slow.v1", faulty.Work, handle),)
     slow = plain_task(Consumer(name="slow", topic="shop.slow", routes=slow_routes), queue="slow")
+if os.environ.get("FAULTY_ASYNC"):
+    celery_app.task(name="shop.async")(handle)
 # A task that only the next version of the application has.
 if os.environ.get("FAULTY_FUTURE"):
     future = plain_task(Consumer(name="future", topic="shop.future", routes=routes))
