@@ -167,3 +167,4 @@ def tick(beat: Scheduler) -> None:
     assert entry.options["expires"] > 0
     entry.last_run_at = datetime.now(UTC) - timedelta(days=1, minutes=1)
     beat.tick()
+    beat.close()
