@@ -1,11 +1,17 @@
 """The Celery app's settings: what they make of the app, and which of them are refused."""
 
+from collections.abc import Callable
+
 import pytest
 from pydantic import SecretStr, ValidationError
 
 from app.core import celery_settings as module
 from app.core.celery_app import COUNTED, build
 from app.core.celery_settings import CelerySettings
+from app.core.job_settings import job_settings
+from app.core.llm_settings import llm_settings
+from app.core.outcomes import RefusedToStartError
+from app.core.webhook_settings import webhook_settings
 from app.core.worker_settings import WorkerSettings
 
 REDIS, RABBIT = "redis://127.0.0.1/1", "amqp://127.0.0.1//"
@@ -56,6 +62,27 @@ def test_a_misspelt_setting_is_refused_and_celerys_own_are_not(monkeypatch: pyte
     monkeypatch.setenv("CELERY_LOG_LEVEL", "20")
     (line,) = module.refusals()
     assert "did you mean CELERY_VISIBILITY_TIMEOUT_SECONDS?" in line
+
+
+@pytest.mark.parametrize(
+    ("read", "name", "meant", "others"),
+    [
+        (job_settings.__wrapped__, "JOB_LEASE", "JOB_LEASE_SECONDS", "JOB_COMPLETION_INDEX"),
+        (llm_settings.__wrapped__, "LLM_API_KEYS", "LLM_API_KEY", "LLM_TEMPERATURE"),
+        (webhook_settings.__wrapped__, "WEBHOOK_TIMEOUT_SECOND", "WEBHOOK_TIMEOUT_SECONDS", "WEBHOOK_SECRET"),
+    ],
+)
+def test_misspelt_settings_of_further_workers_are_refused(
+    read: Callable[[], object], name: str, meant: str, others: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(others, "1")
+    read()
+    monkeypatch.setenv(name, "7")
+    with pytest.raises(RefusedToStartError) as refused:
+        read()
+    head, line = str(refused.value).splitlines()
+    assert (head, line.partition("=")[0]) == ("settings refused:", name)
+    assert line.endswith(f"unknown setting, did you mean {meant}?")
 
 
 @pytest.mark.parametrize("url", [REDIS, RABBIT])

@@ -46,6 +46,7 @@ def provider(status: int, **headers: str) -> httpx2.HTTPStatusError:
         (ConflictError("order 7"), Dead),
         (ConnectionRefusedError(), Retry),
         (TimeoutError(), Retry),
+        (MemoryError(), Retry),
         (PoolTimeoutError(), Postpone),
         (database("08006"), Down),
         (database("57P01"), Down),

@@ -37,11 +37,13 @@ CELERY_BROKERS = "faults/test_celery_brokers.py::test_"
 CELERY_MESSAGES = "faults/test_celery_messages.py::test_"
 CELERY_POOLS = "faults/test_celery_pools.py::test_"
 CELERY_WORKERS = "faults/test_celery_workers.py::test_"
+CELERY_SENDING = "faults/test_celery_sending.py::test_"
 CELERY_SETTINGS = "core/test_celery_settings.py::test_"
 CELERY_LOOP = "core/test_celery_loop.py::test_"
 JOB_ROWS = "jobs/test_job_rows.py::test_"
 JOB_DISPATCHER = "jobs/test_job_dispatcher.py::test_"
 JOBS_CELERY = "jobs/test_jobs_celery.py::test_"
+JOBS_QUEUES = "jobs/test_jobs_queues.py::test_"
 JOB_FAULTS = "jobs/test_job_faults.py::test_"
 JOB_FLOW = "jobs/test_job_flow.py::test_"
 JOBS_API = "jobs/test_jobs_api.py::test_"
@@ -457,10 +459,11 @@ CELERY: Claims = {
         f"{CELERY_BROKERS}redis_is_restarted_paused_and_comes_back_empty",
         f"{JOB_DISPATCHER}a_broker_that_is_away",
     ),
-    "the broker comes back empty | what was sent is sent again": (
+    "or fails over without its last moments | what was sent is sent again": (
         f"{CELERY_BROKERS}redis_is_restarted_paused_and_comes_back_empty",
         f"{CELERY_BROKERS}rabbitmq_is_restarted_and_emptied",
         f"{JOBS_CELERY}redis_comes_back_empty",
+        f"{JOBS_QUEUES}a_replica_that_lacks_the_last_messages_takes_over",
     ),
     "one effect, by the inbox | one start, by the row": (
         f"{CELERY_MESSAGES}two_copies_at_once_are_done_once",
@@ -479,6 +482,7 @@ CELERY: Claims = {
         f"{JOBS_CELERY}machines_die",
     ),
     "cancelled, or its process killed; counts": (
+        f"{CELERY_WORKERS}memory_runs_out",
         f"{CELERY_WORKERS}poison_hangs_and_bugs_are_set_aside_and_the_worker_stays_well",
         f"{CELERY_LOOP}a_soft_time_limit_cancels_the_coroutine_and_waits_for_its_clean_up",
         f"{JOB_ROWS}an_attempt_that_takes_too_long",
@@ -499,6 +503,7 @@ CELERY: Claims = {
     ),
     "quick tasks finish, the rest goes back": (
         f"{CELERY_WORKERS}a_stop_finishes_quick_tasks_and_hands_back_the_rest",
+        f"{CELERY_WORKERS}rolling_restarts_under_load",
         f"{JOBS_CELERY}cancel_and_hand_back",
     ),
     "kept as it came | an unknown kind waits": (
@@ -515,7 +520,7 @@ CELERY: Claims = {
     "What it returns, a model or a mapping, is the job's result": (
         f"{JOB_ROWS}effect_and_result_commit_together",
     ),
-    "shows progress, `JOB_POLL_SECONDS` later at most": ("core/test_job.py::test_what_a_function_sees",),
+    "shows progress": ("core/test_job.py::test_what_a_function_sees",),
     "All tasks of a process share one event loop": (
         f"{CELERY_LOOP}all_calls_share_one_loop_and_keep_the_context_of_their_caller",
         f"{CELERY_POOLS}thousands_of_tasks_with_a_database",
@@ -523,6 +528,10 @@ CELERY: Claims = {
     "Its row is committed with the effect": (
         f"{JOB_ROWS}effect_and_result_commit_together",
         f"{PROOFS}a_commit_in_the_handler_takes_the_inbox_row_along",
+    ),
+    "Higher `priority` is sent first": (
+        f"{JOBS_QUEUES}queues_of_their_own_and_priorities",
+        f"{JOB_DISPATCHER}priority_pauses_and_other_transports",
     ),
     # from FastAPI
     "missing 400, in use 409, used for another body 422": (
@@ -544,6 +553,11 @@ CELERY: Claims = {
         f"{CELERY_BROKERS}sending_to_a_silent_broker_ends_soon_and_blocks_nobody",
         "version celery 5.7: celery/app/base.py, send_task publishes before it returns",
     ),
+    "For work that may get lost": (
+        f"{CELERY_SENDING}what_is_committed_is_sent_and_nothing_else",
+        f"{CELERY_SENDING}a_broker_that_is_away_harms_nobody",
+        f"{CELERY_SENDING}beats_tick_and_mail_after_commit",
+    ),
     # workflows
     "submits the next one with its own session: both commit, or neither": (
         f"{JOB_FLOW}a_link_of_a_chain_commits_with_its_successor",
@@ -553,6 +567,11 @@ CELERY: Claims = {
     "when a part fails the waiting job fails with its reason": (
         f"{JOB_FLOW}nothing_goes_on_when_a_part_fails",
         f"{JOB_FLOW}parts_that_will_not_come",
+    ),
+    # on a schedule
+    "One beat: it has no lock, two send all twice": (f"{CELERY_SENDING}beats_tick_and_mail_after_commit",),
+    "Ticks are lost while beat or the broker is away": (
+        "version celery 5.7: celery/beat.py, apply_async advances the entry before it sends",
     ),
     # settings
     "neither Redis nor RabbitMQ: exit code 78": (f"{CELERY_SETTINGS}other_brokers_are_refused",),
@@ -568,7 +587,13 @@ CELERY: Claims = {
     "Without `REMAP_SIGTERM` the worker refuses to start": (
         f"{CELERY_POOLS}a_worker_that_would_do_harm_does_not_start",
     ),
-    "takes one of `CELERY_QUEUES`": ("app/core/celery_settings.py: `worker -Q` takes some.",),
+    "settings, misspelt ones too": (
+        f"{CELERY_SETTINGS}a_misspelt_setting_is_refused_and_celerys_own_are_not",
+        f"{CELERY_SETTINGS}misspelt_settings_of_further_workers_are_refused",
+        f"{CELERY_POOLS}a_task_that_refuses_is_one_line",
+    ),
+    "takes one of `CELERY_QUEUES`": (f"{JOBS_QUEUES}queues_of_their_own_and_priorities",),
+    "holds no more than it works on": (f"{CELERY_WORKERS}a_worker_holds_no_more_than_it_works_on",),
     "`celery` for what was no task": (
         "jobs/test_dead_letters_command.py::test_letters_of_tasks_jobs_and_neither",
     ),

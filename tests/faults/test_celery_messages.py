@@ -76,7 +76,7 @@ async def test_what_nobody_understands_is_kept_and_can_be_sent_again(
     async def eight() -> bool:
         return len(await scene.letters()) == 8
 
-    await eventually(eight, 20, "all are kept")
+    await eventually(eight, 60, "all are kept")
     # Then each is kept with its reason, the bytes as they came
     found = {str(letter.properties["message_id"]): letter for letter in await letters_of(scene.topic)}
     assert found["pickled"].body == pickled
@@ -90,7 +90,7 @@ async def test_what_nobody_understands_is_kept_and_can_be_sent_again(
     assert len(await letters_of("celery")) == 1
     # And the worker is well, and the queue empty
     assert worker.running
-    await eventually(lambda: scene.left() == 0, 20)
+    await eventually(lambda: scene.left() == 0, 60)
     # When a version is deployed that has the task, and its letter is replayed
     worker.kill9()
     scene.celery(FAULTY_FUTURE="1")
@@ -107,7 +107,7 @@ async def test_what_nobody_understands_is_kept_and_can_be_sent_again(
             for name in (version, "pickled")
         )
 
-    await eventually(back, 20, "both come back")
+    await eventually(back, 60, "both come back")
     assert await letters_of("shop.future") == []
     # And what is dropped is gone, and an exported letter can be added again
     rest = await letters_of(scene.topic)
@@ -122,6 +122,8 @@ async def test_what_nobody_understands_is_kept_and_can_be_sent_again(
 async def test_retries_wait_as_long_as_they_are_told_and_no_longer(scene: CeleryScene) -> None:
     # Given a provider that asks for four seconds, longer than Celery may hold a message in this scene, one
     # that fails twice for each of thirty tasks, and tasks with nothing wrong
+    scene.limits |= {"WORKER_HANDLER_TIMEOUT_SECONDS": "20", "CELERY_SOFT_TIME_LIMIT_SECONDS": "22"}
+    scene.limits |= {"CELERY_TIME_LIMIT_SECONDS": "24", "CELERY_VISIBILITY_TIMEOUT_SECONDS": "50"}
     scene.celery()
     patient, *flapping = await scene.orders(31)
     began = time.monotonic()
@@ -129,9 +131,9 @@ async def test_retries_wait_as_long_as_they_are_told_and_no_longer(scene: Celery
     scene.send(flapping, do="flap", times=2)
     well = scene.send(await scene.orders(20))
     # Then nothing waits behind the retries, which come with a pause and as often as needed
-    await scene.until_processed(well, 20)
-    await scene.until_processed(flapping, 40)
-    await scene.until_processed([patient], 40)
+    await scene.until_processed(well, 60)
+    await scene.until_processed(flapping, 60)
+    await scene.until_processed([patient], 60)
     assert time.monotonic() - began >= 4
     starts = scene.starts()
     assert [delivery for order, delivery, _ in starts if order == patient] == [1, 2]
@@ -139,6 +141,7 @@ async def test_retries_wait_as_long_as_they_are_told_and_no_longer(scene: Celery
     (await scene.ledger(f"Celery, {scene.kind}: 31 tasks retried")).assert_clean()
 
 
+@pytest.mark.parametrize("scene", ["redis"], indirect=True)
 async def test_two_copies_at_once_are_done_once(scene: CeleryScene) -> None:
     # Given each message twice, next to each other, for two processes
     scene.celery()
@@ -148,5 +151,5 @@ async def test_two_copies_at_once_are_done_once(scene: CeleryScene) -> None:
     scene.accepted += orders
     # Then each is done once
     await scene.until_processed(orders)
-    await eventually(lambda: scene.left() == 0, 30)
+    await eventually(lambda: scene.left() == 0, 60)
     (await scene.ledger(f"Celery, {scene.kind}: every message twice")).assert_clean()

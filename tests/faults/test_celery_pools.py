@@ -1,5 +1,11 @@
-"""Async services from every pool: one loop for each process, no connection in a wrong one, all closed."""
+"""Async services from every pool: one loop for each process, no connection in a wrong one, all closed.
 
+Two thousand tasks are enough for every day; ten thousand:
+
+    CELERY_TASKS=10000 python -m pytest tests/faults/test_celery_pools.py
+"""
+
+import os
 import signal
 
 import pytest
@@ -7,13 +13,16 @@ import pytest
 from support.celery_scene import CeleryScene
 from support.wait import eventually
 
+TASKS = int(os.environ.get("CELERY_TASKS", "2000"))
 
+
+@pytest.mark.timeout(TASKS // 2)
 @pytest.mark.parametrize(
     ("pool", "count", "options"),
     [
-        ("prefork", 1000, ["--concurrency", "3", "--max-tasks-per-child", "200"]),
-        ("threads", 700, ["--concurrency", "8"]),
-        ("solo", 300, ["--concurrency", "1"]),
+        ("prefork", TASKS // 2, ["--concurrency", "3", "--max-tasks-per-child", "200"]),
+        ("threads", TASKS // 3, ["--concurrency", "8"]),
+        ("solo", TASKS // 6, ["--concurrency", "1"]),
     ],
 )
 async def test_thousands_of_tasks_with_a_database(
@@ -29,12 +38,12 @@ async def test_thousands_of_tasks_with_a_database(
         scene.put([scene.event(hang, do="query", seconds=30)])
         scene.send(orders)
         # Then all are done once
-        await scene.until_processed(orders, 100)
+        await scene.until_processed(orders, TASKS / 10)
         (await scene.ledger(f"Celery, pool {pool}: {count:,} tasks with a database")).assert_clean()
         assert scene.loop_trouble() == []
         # And its connections are closed when it ends
         worker.send(signal.SIGTERM)
-        worker.wait(30)
+        worker.wait(60)
         assert scene.loop_trouble() == []
 
         async def nobody() -> bool:
@@ -44,19 +53,31 @@ async def test_thousands_of_tasks_with_a_database(
             )
             return bool(rows[0][0] == 0)
 
-        await eventually(nobody, 10, "all connections are closed")
+        await eventually(nobody, 60, "all connections are closed")
 
 
 async def test_a_worker_that_would_do_harm_does_not_start(postgres_url: str, redis_url: str) -> None:
-    # Given settings that would run a long task twice, and a SIGTERM without bound
+    # Given settings that run a long task twice, a task that would never run, and a SIGTERM without bound
     with CeleryScene(postgres_url, redis_url) as scene:
         scene.limits["CELERY_TIME_LIMIT_SECONDS"] = "3600"
-        worker = scene.celery(REMAP_SIGTERM="")
+        worker = scene.celery(REMAP_SIGTERM="", FAULTY_ASYNC="1")
         # Then the worker says so, a line for each, and ends with the code that means: do not try again
-        assert worker.wait(30) == 78
+        assert worker.wait(60) == 78
         said = worker.log_text().splitlines()
         (told,) = [number for number, line in enumerate(said) if line == "settings refused:"]
         assert [line.partition(":")[0].partition("=")[0] for line in said[told + 1 :]] == [
             "CELERY_VISIBILITY_TIMEOUT_SECONDS",
+            "task shop.async",
             "REMAP_SIGTERM",
         ]
+
+
+async def test_a_task_that_refuses_is_one_line(postgres_url: str, redis_url: str) -> None:
+    # Given a task whose queue nobody has, a worker that would run it, and a relay that would send it
+    with CeleryScene(postgres_url, redis_url) as scene:
+        processes = scene.celery(FAULTY_OWN="missing"), scene.worker("celery_relay", FAULTY_OWN="missing")
+        # Then neither starts, and both say why
+        for process in processes:
+            assert process.wait(60) == 78
+            (line,) = process.log_text().splitlines()
+            assert line == "task shop.work: queue missing is not in CELERY_QUEUES"

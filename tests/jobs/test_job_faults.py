@@ -64,7 +64,7 @@ async def test_the_database_goes_away(own_postgres: PostgresServer, own_postgres
         kind = job("test.db.v1", Work, timeout=timedelta(seconds=20), attempts=1)(handle)
         first, second = await jobs.orders(2)
         ids = [await jobs.submit(order, kind=kind) for order in (first, second)]
-        runner = JobRunner(QUICK)
+        runner = JobRunner(JobSettings(job_lease_seconds=60, job_poll_seconds=0.2))
         runs = [asyncio.ensure_future(runner.run(ids[0]))]
         await asyncio.wait_for(started.wait(), 10)
         # When the database dies, the other one is brought, and both meet nobody there
@@ -73,7 +73,7 @@ async def test_the_database_goes_away(own_postgres: PostgresServer, own_postgres
         go_on.set()
         await stays(lambda: not any(run.done() for run in runs), 0.5)
         own_postgres.start()
-        await asyncio.wait_for(asyncio.gather(*runs), 30)
+        await asyncio.wait_for(asyncio.gather(*runs), 60)
         # Then nobody pays for it with the only attempt there is
         row = await jobs.row(ids[0])
         assert (row["state"], row["attempt"], row["excused"]) == ("queued", 1, 1)

@@ -41,10 +41,16 @@ FULL = {
     "redis": Tests(PLACES, "(redis or test_stream_) and not test_rabbit_"),
 }
 KILLS = "kills_its_worker_is_set_aside or retries_hold_up_nobody"
+DELAYED = "retries_wait_as_long_as_they_are_told"  # Celery's, by queues of its own
 QUICK = {
     "rabbitmq": Tests(
-        ("conformance", "faults/test_rabbit_breaks.py", "faults/test_rabbit_generations.py"),
-        f"(rabbitmq and ({KILLS})) or closed_by_an_operator or test_rabbit_generations",
+        (
+            "conformance",
+            "faults/test_rabbit_breaks.py",
+            "faults/test_rabbit_generations.py",
+            "faults/test_celery_messages.py",
+        ),
+        f"(rabbitmq and ({KILLS} or {DELAYED})) or closed_by_an_operator or test_rabbit_generations",
     ),
     "redis": Tests(
         ("conformance", "faults/test_redis_breaks.py", "faults/test_stream_housekeeping.py"),

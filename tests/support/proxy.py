@@ -98,6 +98,15 @@ class FaultProxy:
 
         self._run(cut_off())
 
+    def lead_to(self, port: int) -> None:
+        """Lead new connections to another server, as after a failover; those that are open are reset."""
+
+        async def turn() -> None:
+            self._target = (self._target[0], port)
+            self._abort_links()
+
+        self._run(turn())
+
     def reset_connections(self) -> None:
         """Reset every open connection once; new ones are accepted, and the mode stays."""
 

@@ -30,7 +30,7 @@ class WorkerEnded(RuntimeError):
 
 
 class WorkerProcess:
-    """`python -m app.workers.run NAME` as a process of its own, with its own log and health port.
+    """`python -m app.workers.run NAME…` as a process of its own, with its own log and health port.
 
     `env` is added to the environment of the test run (DATABASE_URL, REDIS_URL, WORKER_…). `command` replaces
     the whole command, for Celery or uvicorn. `import_path` replaces PYTHONPATH, for a generated project.
@@ -49,7 +49,7 @@ class WorkerProcess:
         self.folder = Path(tempfile.mkdtemp(prefix="worker-"))
         reaper.watch_folder(self.folder)
         self.log = self.folder / "worker.log"
-        self._command = list(command or (sys.executable, "-m", "app.workers.run", name))
+        self._command = list(command or (sys.executable, "-m", "app.workers.run", *name.split()))
         self._env = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(str(path) for path in import_path),

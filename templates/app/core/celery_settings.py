@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.core.worker_settings import WorkerSettings, describe, given, shown, worker_settings
+from app.core.worker_settings import WorkerSettings, describe, look_alikes, worker_settings
 
 PREFIX = "celery_"
 # Time between two limits, for the clean-up of the one that comes first.
@@ -121,10 +120,4 @@ def refusals(limit: float = 0) -> list[str]:
         lines = celery_settings().contradictions(worker_settings(), limit)
     except ValidationError as error:
         lines = describe(error)
-    known = {name.lower() for name in CelerySettings.model_fields}
-    for name, value in sorted(given().items()):
-        # Celery has variables of its own under this prefix: only what looks like one of ours is refused.
-        close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8)
-        if name.lower().startswith(PREFIX) and name.lower() not in known and close:
-            lines.append(f"{name}={shown(name, value)}: unknown setting, did you mean {close[0].upper()}?")
-    return lines
+    return [*lines, *look_alikes(CelerySettings, PREFIX)]

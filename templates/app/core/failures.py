@@ -52,6 +52,8 @@ def judge(error: BaseException) -> Outcome | None:
         return judge_database(error)
     if isinstance(error, PoolTimeoutError):
         return Postpone("no free database connection: lower the concurrency or enlarge the pool", 1.0)
+    if isinstance(error, MemoryError):  # what its neighbours in the process hold will be free
+        return Retry(describe(error))
     return judge_http(error) or judge_connection(error)
 
 

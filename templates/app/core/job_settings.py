@@ -6,11 +6,10 @@ from datetime import timedelta
 from functools import cache
 from typing import Self
 
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.core.outcomes import RefusedToStartError
-from app.core.worker_settings import describe
+from app.core.worker_settings import checked
 
 
 class JobSettings(BaseSettings):
@@ -66,12 +65,4 @@ class JobSettings(BaseSettings):
 @cache
 def job_settings() -> JobSettings:
     """The settings, read once. Raises RefusedToStartError with a line for each that is wrong."""
-    from app.core.config import settings  # not at import: the project's module may itself import workers
-
-    if isinstance(settings, JobSettings):
-        return settings
-    env_file = type(settings).model_config.get("env_file")
-    try:
-        return JobSettings(_env_file=env_file)  # type: ignore[call-arg]  # a pydantic-settings argument
-    except ValidationError as error:
-        raise RefusedToStartError("\n".join(["settings refused:", *describe(error)])) from None
+    return checked(JobSettings, "job_")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Literal
 
-from pydantic import Field, HttpUrl, NonNegativeFloat, SecretStr, ValidationError
+from pydantic import Field, HttpUrl, NonNegativeFloat, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.core.outcomes import RefusedToStartError
-from app.core.worker_settings import describe
+from app.core.worker_settings import checked
 
 
 class LlmSettings(BaseSettings):
@@ -37,12 +36,4 @@ class LlmSettings(BaseSettings):
 @cache
 def llm_settings() -> LlmSettings:
     """The settings, read once. Raises RefusedToStartError with a line for each that is wrong."""
-    from app.core.config import settings  # not at import: the project's module may itself import workers
-
-    if isinstance(settings, LlmSettings):
-        return settings
-    env_file = type(settings).model_config.get("env_file")
-    try:
-        return LlmSettings(_env_file=env_file)  # type: ignore[call-arg]  # a pydantic-settings argument
-    except ValidationError as error:
-        raise RefusedToStartError("\n".join(["settings refused:", *describe(error)])) from None
+    return checked(LlmSettings, "llm_")

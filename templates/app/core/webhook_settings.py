@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.core.outcomes import RefusedToStartError
-from app.core.worker_settings import describe
+from app.core.worker_settings import checked
 
 
 class WebhookSettings(BaseSettings):
@@ -30,12 +29,4 @@ class WebhookSettings(BaseSettings):
 @cache
 def webhook_settings() -> WebhookSettings:
     """The settings, read once. Raises RefusedToStartError with a line for each that is wrong."""
-    from app.core.config import settings  # not at import: the project's module may itself import workers
-
-    if isinstance(settings, WebhookSettings):
-        return settings
-    env_file = type(settings).model_config.get("env_file")
-    try:
-        return WebhookSettings(_env_file=env_file)  # type: ignore[call-arg]  # a pydantic-settings argument
-    except ValidationError as error:
-        raise RefusedToStartError("\n".join(["settings refused:", *describe(error)])) from None
+    return checked(WebhookSettings, "webhook_")

@@ -11,13 +11,16 @@ import os
 import re
 from datetime import timedelta
 from functools import cache
-from typing import Self
+from typing import Self, TypeVar
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.core.outcomes import RefusedToStartError
 from app.core.retry import RetryPolicy
+
+S = TypeVar("S", bound=BaseSettings)
 
 PREFIXES = ("worker_", "outbox_", "rabbitmq_")
 SECRET = re.compile("URL|SECRET|PASSWORD|TOKEN|KEY", re.IGNORECASE)
@@ -158,6 +161,23 @@ def worker_settings() -> WorkerSettings:
     return WorkerSettings(_env_file=env_file)  # type: ignore[call-arg]  # a pydantic-settings argument
 
 
+def checked(kind: type[S], prefix: str) -> S:
+    """Further settings, with names of that prefix: the project's own when they inherit `kind`, else the same
+    environment. Raises RefusedToStartError with a line for each that is wrong, or probably misspelt.
+    """
+    from app.core.config import settings  # not at import, as above
+
+    try:
+        env_file = type(settings).model_config.get("env_file")
+        found = settings if isinstance(settings, kind) else kind(_env_file=env_file)
+        lines = look_alikes(type(found), prefix)
+    except ValidationError as error:
+        lines = [*describe(error), *look_alikes(kind, prefix)]
+    if lines:
+        raise RefusedToStartError("\n".join(["settings refused:", *lines])) from None
+    return found
+
+
 def refusals() -> list[str]:
     """Why the worker must not start: one line for each setting that is wrong or that nobody reads."""
     try:
@@ -191,6 +211,23 @@ def unknown_names(kind: type[WorkerSettings]) -> list[str]:
                 else f"known are {', '.join(sorted(known)).upper()}"
             )
             lines.append(f"{name}={shown(name, value)}: unknown setting, {hint}")
+    return lines
+
+
+def look_alikes(kind: type[BaseSettings], prefix: str) -> list[str]:
+    """One line for each name that looks like a setting of `kind` and is none. For prefixes that others use,
+    too (Celery, Kubernetes, CI): what looks like nothing of ours is left alone.
+    """
+    known = sorted(name for name in kind.model_fields if name.startswith(prefix))
+    lines = []
+    for name, value in sorted(given().items()):
+        lower = name.lower()
+        if lower.startswith(prefix) and lower not in known:
+            close = difflib.get_close_matches(lower, known, n=1, cutoff=0.8)
+            close += [one for one in known if one.startswith(f"{lower}_")]
+            if close:
+                hint = f"did you mean {close[0].upper()}?"
+                lines.append(f"{name}={shown(name, value)}: unknown setting, {hint}")
     return lines
 
 

@@ -2,4 +2,5 @@
 
 from app.core.celery_app import celery_app
 
-celery_app.conf.include = ["app.core.celery_letters", "app.tasks.faulty", "app.tasks.invoice_email"]
+TASKS = ("faulty", "invoice_email", "daily_digest")
+celery_app.conf.include = ["app.core.celery_letters", *(f"app.tasks.{name}" for name in TASKS)]
