@@ -168,7 +168,7 @@ KINDS = {
         Kind(
             "llm-job",
             "asks a language model between two service methods, in a job that streams and can be cancelled",
-            ("job", "job_event", "dead_letter"),
+            ("job", "job_event", "llm_spend", "dead_letter"),
             (LLM,),
             LLM_JOB,
             beside=(DEAD_LETTERS, LLM_JOBS),

@@ -234,6 +234,25 @@ async def test_shutdown_hands_back_what_is_not_done(jobs: JobScene) -> None:
     (await jobs.job_ledger("llm: shutdown in the middle of 30 calls")).assert_clean()
 
 
+async def test_a_suspect_runs_beside_no_other_and_holds_up_nobody(jobs: JobScene) -> None:
+    # Given jobs whose workers have died twice, older than those that have seen nothing
+    crowd = Crowd()
+    kind = kind_of(crowd.ask)
+    await submit_for(jobs, kind, "suspects", 6)
+    await submit_for(jobs, kind, "many", 2)
+    await jobs.sql("UPDATE job SET lapsed = 2 WHERE owner = 'suspects'")
+    await submit_for(jobs, kind, "suspects", 3)
+    async with running(2, job_per_owner=6):
+        # Then each of two workers has one of them, beside all others that may run
+        await eventually(lambda: crowd.now["all"] == 7, 60)
+        await stays(lambda: crowd.now["suspects"] == 5, 1)
+        held = "SELECT count(*) FROM job WHERE lapsed = 2 AND state = 'running' GROUP BY runner"
+        assert [row["count"] for row in await jobs.sql(held)] == [1, 1]
+        # And one after the other gets its turn
+        crowd.go_on.set()
+        await jobs.until_state("succeeded", 11, deadline_s=60)
+
+
 async def test_what_a_job_says_is_written_in_its_order_and_fenced(jobs: JobScene) -> None:
     go_on = asyncio.Event()
 

@@ -54,7 +54,7 @@ def test_first_llm_job_brings_worker_tables_and_tests(shop: Path, add_llm: Scrip
     } <= new
     migrations = sorted(name for name in new if name.startswith("migrations/"))
     tables = [re.sub(r".*/\d{8}_\d{4}_(.*)\.py", r"\1", name) for name in migrations]
-    assert tables == ["job", "job_event", "dead_letter"]
+    assert tables == ["job", "job_event", "llm_spend", "dead_letter"]
     foreign = ("cron_", "stream_", "rabbit", "celery", "webhook", "outbox", "inbox", "dispatcher", "api/")
     assert [name for name in new for word in foreign if word in name] == []
 
