@@ -470,7 +470,7 @@ def test_what_lands_with_an_llm_job_passes_the_linter_and_the_type_checker(
 ) -> None:
     extras = [word for extra in LLM.extras for word in ("--with", extra)]
     calls = "acme.services.documents:DocumentService.store_summary"
-    for name in ("brief", "summarise_all_documents_of_a_customer_that_was_asked_for"):
+    for name in ("brief", "summarise_the_documents_of_a_customer"):
         add_llm(acme, *extras, "--deadline", "1h", "--timeout", "1m", name=name, calls=calls)
     check_style(acme)
 

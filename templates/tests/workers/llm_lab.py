@@ -10,7 +10,6 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -18,12 +17,12 @@ WORDS = ("An ", "answer ", "in ", "words.")
 OPENAI = "/chat/completions"
 
 
-@dataclass
 class Call:
     """A call that came; `key` is its idempotency key."""
 
-    key: str
-    dropped: bool = False
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.dropped = False
 
 
 class Model:

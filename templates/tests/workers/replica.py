@@ -178,29 +178,25 @@ def replace_prompt(calls: str, name: str) -> None:
 
 def tick_every_second(name: str) -> None:
     """Let the scheduler have the one job, due every second; each tick must be run, at once."""
-    from app.core.interval import Every
-
+    every = of("app.core.interval", "Every")
     scheduler: Any = importlib.import_module("app.workers.scheduler")
     jobs, second, hour = scheduler.collect(), timedelta(seconds=1), timedelta(hours=1)
     policies: Any = {"overlap": "wait", "catch_up": "all", "within": hour, "deadline": hour}
     policies |= {"jitter": timedelta(), "attempts": None}
     job = next(job for job in jobs if job.name == name)
-    scheduler.collect = lambda: [replace(job, schedule=Every(second), **policies)]
+    scheduler.collect = lambda: [replace(job, schedule=every(second), **policies)]
 
 
 def next_due_at(name: str) -> list[str]:
     """When the job is due next, as it is defined; all jobs of the project must make sense."""
-    from app.core.cron_jobs import collect
-
-    job = next(job for job in collect() if job.name == name)
+    job = next(job for job in of("app.core.cron_jobs", "collect")() if job.name == name)
     times = islice(job.schedule.after(datetime.now(UTC)), 3)
     return [due.astimezone(job.schedule.zone).isoformat() for due in times]
 
 
 def hold_relay() -> None:
     """Let the relay stop between the broker's confirmation and its own note of it."""
-    from app.workers import outbox_relay
-
+    outbox_relay: Any = importlib.import_module("app.workers.outbox_relay")
     make = outbox_relay.worker
 
     def worker() -> Any:
@@ -346,9 +342,7 @@ def queue_of(worker: Any) -> dict[str, str]:
 
 async def database() -> str:
     """How the relay names its database to the broker."""
-    from app.core.relay import database_name
-
-    return await database_name()
+    return str(await of("app.core.relay", "database_name")())
 
 
 def sample(schema: dict[str, Any], known: dict[str, Any]) -> Any:
@@ -390,8 +384,8 @@ async def enqueue(type_: str, data: str, count: int, ending: str) -> list[str]:
     from pydantic import create_model
 
     from app.core.database import get_session
-    from app.core.outbox import enqueue as send
 
+    send = of("app.core.outbox", "enqueue")
     fields: Any = {name: (Any, value) for name, value in json.loads(data).items()}
     payload = create_model("Made", **fields)()
     ids: list[str] = []
