@@ -9,6 +9,8 @@
   add_worker.py celery-task invoice_email --calls app.services.emails:EmailService.send --project PATH
   add_worker.py celery-task process_payment --calls app.services.payments:PaymentService.capture
       --project PATH --tracked --deadline 1h --with jobs-api
+  add_worker.py llm-job summarise_document --calls app.services.documents:DocumentService.store_summary
+      --prompt summary_prompt --project PATH --with jobs-api --with events-api
   add_worker.py list --format json
   add_worker.py diff --project PATH
 
@@ -38,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # python -P and -I lea
 
 from workerkit import report
 from workerkit.add import Options, plan_addition
-from workerkit.brokers import CELERY_REDIS, EXTRAS, NO_BROKER
+from workerkit.brokers import CELERY_REDIS, EXTRAS, LLM, NO_BROKER
 from workerkit.compare import compare
 from workerkit.cron_job import CronJobOptions
 from workerkit.errors import EXIT_DIFFERENT, EXIT_OK, AddWorkerError, UsageError
@@ -62,6 +64,11 @@ WITH_TASK = (
     "(jobs that wait for others)"
 )
 
+WITH_LLM_JOB = (
+    "also copy: jobs-api (a router to follow and cancel jobs, and 202 for routes), events-api (routers for "
+    "the stream of events and for what was used), job-flow (jobs that wait for others)"
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
@@ -78,7 +85,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add(args: argparse.Namespace) -> int:
     """Add a worker."""
-    task = task_options(args) if args.kind.is_task else TaskOptions()
+    task = (
+        task_options(args)
+        if args.kind.is_task
+        else TaskOptions(limits=limits_of(args))
+        if args.kind.is_llm_job
+        else TaskOptions()
+    )
     kind: Kind = TRACKED_TASK if task.tracked else args.kind
     project = open_project(args.project, args.package)
     name = args.name if kind.named else kind.worker.rpartition(".")[2]
@@ -87,6 +100,7 @@ def add(args: argparse.Namespace) -> int:
         broker=chosen(project, kind, getattr(args, "broker", None)),
         name=name,
         calls=getattr(args, "calls", ""),
+        prompt=getattr(args, "prompt", ""),
         type=getattr(args, "type", ""),
         cron=cron_job_options(args) if kind.is_cron_job else CronJobOptions(),
         task=task,
@@ -139,6 +153,8 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--type", default="", help="type of the messages; default: PROJECT.NAME.v1")
         if kind.is_task:
             add_task_options(command)
+        if kind.is_llm_job:
+            add_llm_job_options(command)
         if len(kind.brokers) > 1:
             command.add_argument(
                 "--broker",
@@ -150,6 +166,8 @@ def parser() -> argparse.ArgumentParser:
             if kind.is_cron_job
             else (tuple(CELERY_REDIS.extras), WITH_TASK)
             if kind.is_task
+            else (tuple(LLM.extras), WITH_LLM_JOB)
+            if kind.is_llm_job
             else (EXTRAS, WITH_BROKER)
         )
         add_options(command)
@@ -203,11 +221,29 @@ def add_task_options(command: argparse.ArgumentParser) -> None:
 
 def task_options(args: argparse.Namespace) -> TaskOptions:
     """What the command line says about a task. Raises UsageError."""
-    given = {name: getattr(args, name) for name in ("deadline", "timeout")}
-    limits = {name: value for name, value in given.items() if value is not None}
+    limits = limits_of(args)
     if limits and not args.tracked:
         raise UsageError(f"--{next(iter(limits))}: only with --tracked; settings limit plain tasks")
     return TaskOptions(args.tracked, limits)
+
+
+def add_llm_job_options(command: argparse.ArgumentParser) -> None:
+    """What the model is asked, and the limits of such a job."""
+    command.add_argument(
+        "--prompt",
+        required=True,
+        metavar="METHOD",
+        help="the method beside that of --calls that returns what is asked, as text; the method of --calls "
+        "takes the same parameters, and one more: the answer",
+    )
+    for name, text in (("deadline", "all attempts of a job; 6h"), ("timeout", "one of them; 10m")):
+        command.add_argument(f"--{name}", metavar="TIME", help=f"for {text}")
+
+
+def limits_of(args: argparse.Namespace) -> dict[str, str]:
+    """How long a job may take."""
+    given = {name: getattr(args, name) for name in ("deadline", "timeout")}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def setting(text: str) -> tuple[str, str]:

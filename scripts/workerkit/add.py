@@ -12,6 +12,7 @@ from workerkit.consumer import consumer
 from workerkit.cron_job import CronJobOptions, cron_job
 from workerkit.errors import TargetExistsError, UsageError
 from workerkit.kinds import CELERY_APP, CRON, DEAD_LETTERS, JOBS, RUNNER, Kind, last
+from workerkit.llm_job import PROMPT, llm_job, read_prompt
 from workerkit.migrations import Migrations, read_migrations
 from workerkit.plan import SAME, Change, Target, copies, decide, init_files
 from workerkit.presence import check_relay
@@ -35,6 +36,7 @@ class Options:
     broker: Broker
     name: str
     calls: str = ""
+    prompt: str = ""
     type: str = ""
     cron: CronJobOptions = field(default_factory=CronJobOptions)
     task: TaskOptions = field(default_factory=TaskOptions)
@@ -74,7 +76,7 @@ class Addition:
     def dead_letters(self) -> str | None:
         """The command that shows what a worker has given up; None for one that gives nothing up."""
         kind = self.options.kind
-        owner = last(kind.process) if kind.is_tracked else self.options.name
+        owner = last(kind.process) if kind.is_job else self.options.name
         command = f"python -m {renamed(DEAD_LETTERS, self.project.package)} {owner} list"
         return command if DEAD_LETTERS in kind.beside else None
 
@@ -112,7 +114,7 @@ def plan_addition(project: Project, options: Options) -> Addition:
         text = own_text(project, options, modules[kind.worker], type_, service)
         targets.insert(0, own_target(project, modules[kind.worker], text, options.name))
     targets += init_files(project, targets)
-    targets += landing.tests(project, kind, broker, options.name, options.calls)
+    targets += landing.tests(project, kind, broker, options.name, test_words(options))
     migrations = read_migrations(project)
     changes = decide(project, targets, force=options.force) + migration(project, migrations, options)
     used = libraries(modules.values())
@@ -120,6 +122,13 @@ def plan_addition(project: Project, options: Options) -> Addition:
         project, kind, broker, used, extras=options.extras, has_alembic=migrations is not None
     )
     return Addition(project, options, type_, changes, todo, advice.remarks(project, kind, service, changes))
+
+
+def test_words(options: Options) -> dict[str, str]:
+    """What the worker's test says in place of the words of its template."""
+    example = options.kind.example
+    words = {example.calls: options.calls} if example is not None else {}
+    return words | ({PROMPT: options.prompt} if options.kind.is_llm_job else {})
 
 
 def check_extras(options: Options) -> None:
@@ -137,6 +146,10 @@ def own_text(project: Project, options: Options, template: Module, type_: str, s
     kind, name, package = options.kind, options.name, project.package
     if kind.is_cron_job:
         return cron_job(template, name, options.cron, service, package)
+    if kind.is_llm_job:
+        prompt = read_prompt(project, service, options.prompt)
+        limits = options.task.limits
+        return llm_job(template, name, type_, limits, service, prompt=prompt, package=package)
     if kind.is_tracked:
         return tracked_task(template, name, type_, options.task, service, package=package)
     return consumer(template, name, type_, service, package)
@@ -147,7 +160,9 @@ def check_name(project: Project, kind: Kind, name: str) -> None:
     if not is_plain_name(name):
         raise UsageError(f"{name}: write a worker's name as a lower-case Python identifier: order_paid")
     workers = project.folder / "workers"
-    if kind.is_cron_job or kind.is_task:  # folders of their own, whose modules that begin with _ are none
+    if (
+        kind.is_cron_job or kind.is_task or kind.is_llm_job
+    ):  # folders of their own, whose modules that begin with _ are none
         if name.startswith("_"):
             raise UsageError(f"{name}: a job's or task's name does not begin with an underscore")
         if kind.is_task and name in {last(JOBS), "celery"}:

@@ -22,6 +22,9 @@ WIRING = {
     "cron-api": "app.include_router(cron_router(require_admin)), with your dependency that refuses strangers",
     "jobs-api": "app.include_router(jobs_router(current_owner)), with your dependency that gives the "
     "caller's id, and app.add_exception_handler(Problem, answer_problem)",
+    "events-api": "app.include_router(job_events_router(current_owner)) and app.include_router("
+    "llm_usage_router(current_owner)); start uvicorn with --timeout-graceful-shutdown, or an open stream "
+    "holds up each deployment",
     "lifespan": "in the API's lifespan, around its yield: async with running(CronScheduler(collect()))",
 }
 
@@ -89,7 +92,7 @@ def remarks(project: Project, kind: Kind, service: Service | None, changes: Iter
 
 def remarks_on(project: Project, kind: Kind, service: Service) -> Iterator[str]:
     """What is good to know about the call."""
-    unit, harm = TICK if kind.is_cron_job else JOB if kind.is_tracked else MESSAGE
+    unit, harm = TICK if kind.is_cron_job else JOB if kind.is_job else MESSAGE
     if service.takes_key:
         yield f"{service.qualified} is passed the {unit}'s {IDEMPOTENCY_KEY}, the same on each attempt"
     else:

@@ -112,6 +112,18 @@ NO_BROKER = Broker(
     "a cron job",
     extras={"cron-api": (f"{PACKAGE}.api.cron",), "lifespan": (f"{CORE}.cron_lifespan",)},
 )
+# Nor do LLM jobs: their rows are claimed.
+LLM = Broker(
+    "none",
+    "LLM jobs",
+    environment={"LLM_API_KEY": "the provider's key", "LLM_MODEL": "claude-sonnet-5"},
+    extras={
+        "jobs-api": (f"{PACKAGE}.api.jobs",),
+        "events-api": (f"{PACKAGE}.api.job_events", f"{PACKAGE}.api.llm_usage"),
+        "job-flow": (f"{CORE}.job_flow",),
+    },
+    test_support=("workers/llm_lab.py",),
+)
 CELERY = (CELERY_REDIS, CELERY_RABBITMQ)
 BROKERS = {broker.name: broker for broker in (REDIS, RABBITMQ)}
 EXTRAS = tuple(dict.fromkeys(extra for broker in BROKERS.values() for extra in broker.extras))

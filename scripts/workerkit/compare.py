@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workerkit import landing
-from workerkit.brokers import BROKERS, CELERY_REDIS, NO_BROKER
+from workerkit.brokers import BROKERS, CELERY_REDIS, LLM, NO_BROKER
 from workerkit.kinds import TEST_SUPPORT
 from workerkit.plan import SAME, Change, Target, copies, decide_one
 from workerkit.presence import has, present
@@ -57,7 +57,7 @@ def compare(project: Project) -> Comparison:
 
 def extras() -> set[str]:
     """The modules that land only when asked for."""
-    brokers = (*BROKERS.values(), NO_BROKER, CELERY_REDIS)
+    brokers = (*BROKERS.values(), NO_BROKER, CELERY_REDIS, LLM)
     return {name for broker in brokers for names in broker.extras.values() for name in names}
 
 
@@ -65,6 +65,6 @@ def support_targets(project: Project) -> list[Target]:
     """The tests' shared support, if the project has it."""
     return [
         Target(project.tests / path, landing.support(project, text_of(f"tests/{path}")), "test")
-        for path in (*TEST_SUPPORT, *(path for b in BROKERS.values() for path in b.test_support))
+        for path in (*TEST_SUPPORT, *(path for b in (*BROKERS.values(), LLM) for path in b.test_support))
         if (project.tests / path).exists()
     ]

@@ -14,6 +14,7 @@ from workerkit.project import Project
 RUNTIME = {
     "aio_pika": "aio-pika>=10.2",
     "celery": "celery>=5.7",
+    "httpx2": "httpx2>=2.16",
     "pydantic": "pydantic>=2.14",
     "pydantic_settings": "pydantic-settings>=2.16",
     "redis": "redis[hiredis]>=8.1",

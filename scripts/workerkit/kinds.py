@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from workerkit.brokers import CELERY, NO_BROKER, RABBITMQ, REDIS, Broker
+from workerkit.brokers import CELERY, LLM, NO_BROKER, RABBITMQ, REDIS, Broker
 from workerkit.consumer import CONSUMER, TASK, Example
 from workerkit.cron_job import CRON_JOB
+from workerkit.llm_job import LLM_JOB
 from workerkit.source import Module
 from workerkit.templates import PACKAGE, closure, reworded, template
 from workerkit.tracked_task import TRACKED
@@ -22,6 +23,7 @@ CELERY_APP = f"{PACKAGE}.core.celery_app"
 CELERY_TASK = f"{PACKAGE}.core.celery_task"
 CELERY_LETTERS = f"{PACKAGE}.core.celery_letters"
 JOBS = f"{PACKAGE}.tasks.jobs"
+LLM_JOBS = f"{PACKAGE}.workers.llm_jobs"
 DISPATCHER = f"{PACKAGE}.workers.job_dispatcher"
 # What all landed tests share: pytest's fixtures, and the process that plays the worker.
 TEST_SUPPORT = ("workers/conftest.py", "workers/replica.py")
@@ -68,8 +70,18 @@ class Kind:
 
     @property
     def is_tracked(self) -> bool:
-        """Whether it has a row that is its record."""
+        """Whether Celery runs it and it has a row that is its record."""
         return self.example is TRACKED
+
+    @property
+    def is_llm_job(self) -> bool:
+        """Whether it asks a language model."""
+        return self.example is LLM_JOB
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it has a row that is its record."""
+        return self.is_tracked or self.is_llm_job
 
     @property
     def needs_relay(self) -> bool:
@@ -152,6 +164,16 @@ KINDS = {
             beside=(DEAD_LETTERS, CELERY_LETTERS),
             process=RELAY,
             known_by=CELERY_TASK,
+        ),
+        Kind(
+            "llm-job",
+            "asks a language model between two service methods, in a job that streams and can be cancelled",
+            ("job", "job_event", "llm_spend", "dead_letter"),
+            (LLM,),
+            LLM_JOB,
+            beside=(DEAD_LETTERS, LLM_JOBS),
+            process=LLM_JOBS,
+            known_by=LLM_JOBS,
         ),
     )
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from workerkit.brokers import Broker
 from workerkit.kinds import TEST_SUPPORT, Kind, last
@@ -16,12 +16,14 @@ FOLDER = "workers"
 PROJECT_LINE = "PROJECT = Path(__file__).resolve().parents[2]"
 IMPORT_ROOT_LINE = "IMPORT_ROOT = PROJECT"
 # What one file of the support wants of another.
-ENTRY = {"replica.py": "main", "redis_lab.py": "start", "rabbit_lab.py": "start"}
+ENTRY = {"replica.py": "main", "redis_lab.py": "start", "rabbit_lab.py": "start", "llm_lab.py": "start"}
 
 
-def tests(project: Project, kind: Kind, broker: Broker, name: str, calls: str) -> Iterator[Target]:
-    """Targets for the worker's test and for the support that all workers' tests share."""
-    test = worker_test(project, kind, broker, name, calls)
+def tests(
+    project: Project, kind: Kind, broker: Broker, name: str, words: Mapping[str, str]
+) -> Iterator[Target]:
+    """Targets for the worker's test, in which `words` are replaced, and for the support that all share."""
+    test = worker_test(project, kind, broker, name, words)
     for path in (*TEST_SUPPORT, *broker.test_support):
         text = support(project, text_of(f"tests/{path}"))
         entry = ENTRY.get(path.rpartition("/")[2])
@@ -32,18 +34,22 @@ def tests(project: Project, kind: Kind, broker: Broker, name: str, calls: str) -
 
 def test_name(kind: Kind, name: str) -> str:
     """The file of a worker's test; a consumer, a cron job and a task may share a name."""
-    prefix = (
-        "cron" if kind.is_cron_job else "job" if kind.is_tracked else "task" if kind.is_task else "worker"
-    )
-    return f"test_{prefix}_{name}.py"
+    return f"test_{prefix(kind)}_{name}.py"
 
 
-def worker_test(project: Project, kind: Kind, broker: Broker, name: str, calls: str) -> str:
+def prefix(kind: Kind) -> str:
+    """What tests of a kind are named by."""
+    if kind.is_llm_job:
+        return "llm"
+    return "cron" if kind.is_cron_job else "job" if kind.is_tracked else "task" if kind.is_task else "worker"
+
+
+def worker_test(project: Project, kind: Kind, broker: Broker, name: str, words: Mapping[str, str]) -> str:
     """The test of one worker."""
     text = text_of(f"tests/{FOLDER}/{test_name(kind, last(kind.worker))}")
     if kind.example is None:
         return rewritten(replaced(text, broker.test_words), project.package)
-    return replaced(text, {kind.example.calls: calls, kind.example.name: name, **broker.test_words})
+    return replaced(text, {kind.example.name: name, **words, **broker.test_words})
 
 
 def support(project: Project, text: str) -> str:

@@ -101,7 +101,7 @@ def text(addition: Addition, *, dry_run: bool) -> str:
         place = options.broker.place(addition.type.rpartition(".")[0], options.name)
         what = (
             f"kind of job   {addition.type}"
-            if options.kind.is_tracked
+            if options.kind.is_job
             else f"message type  {addition.type}   ({place})"
         )
         lines += ["", what]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from workerkit.errors import ServiceError, UsageError
 from workerkit.lookup import Found, class_of, function_of, method_of, methods
 from workerkit.project import Project
-from workerkit.signature import Field, check_callable, check_session, field_of, parameters
+from workerkit.signature import Field, check_callable, check_session, field_of, parameters, unquoted
 from workerkit.source import Import
 
 IDEMPOTENCY_KEY = "idempotency_key"
@@ -21,7 +21,7 @@ class Service:
     """What a handler calls. `owner` is the class, empty for a plain function.
 
     `imports` are those of the fields' types. `takes_key` says whether there is an `idempotency_key`,
-    `commits` whether its body calls a `commit`.
+    `commits` whether its body calls a `commit`, `returns` is the annotation of what it returns, or empty.
     """
 
     module: str
@@ -31,6 +31,7 @@ class Service:
     imports: frozenset[Import]
     takes_key: bool
     commits: bool = False
+    returns: str = ""
 
     @property
     def target(self) -> str:
@@ -93,6 +94,7 @@ def read_service(project: Project, calls: str, given: Collection[str] | None = N
         imports,
         takes_key=IDEMPOTENCY_KEY in names,
         commits=calls_commit(found.node),
+        returns="" if found.node.returns is None else ast.unparse(unquoted(found.node.returns, where)),
     )
 
 

@@ -13,7 +13,7 @@ from workerkit.source import Module, find_module
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 PACKAGE = "app"
-LAYERS = "api|consumers|core|jobs|models|repositories|schemas|services|tasks|workers"
+LAYERS = "api|consumers|core|jobs|llm|models|repositories|schemas|services|tasks|workers"
 IN_PACKAGE = re.compile(rf"(?<![\w./]){PACKAGE}(?=\.(?:{LAYERS})\b)")
 
 

@@ -50,13 +50,13 @@ def tracked_task(
     own = {import_ for import_ in module.imports if not import_.module.startswith(SERVICES)}
     imports = needed_imports((own | {TIMEDELTA}) - unused, service, package, {name}, service.imports)
     payload = payload_name(name, {import_.bound for import_ in imports})
-    handler = [*decorator_lines(type_, payload, limits), *signature_lines(name, payload)]
+    handler = [*decorator_lines(type_, payload, limits), *signature_lines(name, payload, "None")]
     pieces = {
         docstring_span(module): docstring_lines(name, type_, service),
         import_span(module): block(imports, package).splitlines(),
         field_span(module, TRACKED): field_lines(service),
-        head_span(module): handler,
-        body_span(module): call_lines(service, "context"),
+        head_span(module, TRACKED): handler,
+        body_span(module, TRACKED): call_lines(service, "context"),
     }
     return assemble(
         module.text.splitlines(), pieces, {f"{TRACKED.topic}.v1": type_, TRACKED.payload: payload}
@@ -82,18 +82,20 @@ def decorator_lines(type_: str, payload: str, limits: list[str]) -> Iterator[str
     )
 
 
-def signature_lines(name: str, payload: str) -> Iterator[str]:
+def signature_lines(name: str, payload: str, result: str) -> Iterator[str]:
     """The first lines of the handler."""
     parameters = f"context: JobContext[{payload}], session: AsyncSession"
-    line = f"async def {name}({parameters}) -> None:"
-    yield from [line] if len(line) <= WIDTH else [f"async def {name}(", f"    {parameters}", ") -> None:"]
+    line = f"async def {name}({parameters}) -> {result}:"
+    yield from (
+        [line] if len(line) <= WIDTH else [f"async def {name}(", f"    {parameters}", f") -> {result}:"]
+    )
 
 
-def handler_of(module: Module) -> ast.AsyncFunctionDef:
+def handler_of(module: Module, example: Example) -> ast.AsyncFunctionDef:
     """The template's handler. Raises TemplateError."""
-    node = module.top_level.get(TRACKED.name)
+    node = module.top_level.get(example.name)
     if not isinstance(node, ast.AsyncFunctionDef):
-        raise TemplateError(f"{module.path}: no handler {TRACKED.name}")
+        raise TemplateError(f"{module.path}: no handler {example.name}")
     return node
 
 
@@ -102,13 +104,13 @@ def docstring_span(module: Module) -> tuple[int, int]:
     return 1, module.tree.body[0].end_lineno or 1
 
 
-def head_span(module: Module) -> tuple[int, int]:
+def head_span(module: Module, example: Example) -> tuple[int, int]:
     """From the handler's decorator to the line before its docstring."""
-    node = handler_of(module)
+    node = handler_of(module, example)
     return node.decorator_list[0].lineno, node.body[0].lineno - 1
 
 
-def body_span(module: Module) -> tuple[int, int]:
+def body_span(module: Module, example: Example) -> tuple[int, int]:
     """What follows the handler's docstring."""
-    node = handler_of(module)
+    node = handler_of(module, example)
     return node.body[1].lineno, node.end_lineno or node.lineno

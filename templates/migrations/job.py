@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("note", sa.Text(), nullable=True),
         sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
         sa.Column("excused", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("lapsed", sa.Integer(), server_default="0", nullable=False),
         sa.Column("max_attempts", sa.Integer(), nullable=False),
         sa.Column("runner", sa.String(200), nullable=True),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),

@@ -47,6 +47,12 @@ JOBS_QUEUES = "jobs/test_jobs_queues.py::test_"
 JOB_FAULTS = "jobs/test_job_faults.py::test_"
 JOB_FLOW = "jobs/test_job_flow.py::test_"
 JOBS_API = "jobs/test_jobs_api.py::test_"
+LLM_FAULTS = "jobs/test_llm_faults.py::test_"
+LLM_EVENTS = "jobs/test_llm_events.py::test_"
+LLM_WORKER = "jobs/test_llm_worker.py::test_"
+LLM_HTTP = "core/test_llm_http.py::test_"
+LLM_USAGE = "core/test_llm_usage.py::test_"
+LLM_SCRIPT = "scripts/test_llm_jobs.py::test_"
 TASK_SCRIPT = "scripts/test_celery_tasks.py::test_"
 REFUSALS = "scripts/test_refusals.py::test_"
 
@@ -85,9 +91,6 @@ SKILL: Claims = {
     ),
     "the inbox row commits too; the rest is never retried": (
         f"{PROOFS}a_commit_in_the_handler_takes_the_inbox_row_along",
-    ),
-    "a service importing its consumer's payload": (
-        f"{PROOFS}a_service_that_imports_its_consumer_is_a_circle",
     ),
     "in the method its consumer calls | an endless loop": (
         f"{PROOFS}a_consumer_that_causes_its_own_messages_never_ends",
@@ -624,10 +627,111 @@ CELERY: Claims = {
     ),
 }
 
+LLM: Claims = {
+    # the first table
+    "the transaction is rolled back | there is no job": (
+        f"{JOB_ROWS}nothing_is_left_of_a_transaction_that_fails",
+    ),
+    "one job, one call": (
+        f"{JOB_ROWS}fifty_at_once_with_one_key",
+        f"{LLM_EVENTS}a_job_is_submitted_followed_and_its_usage_shown",
+    ),
+    "another asks again when the lease is over": (
+        f"{LLM_FAULTS}workers_are_killed_frozen_and_stopped_in_the_middle_of_streams",
+    ),
+    "its events are not heard": (
+        f"{LLM_FAULTS}workers_are_killed_frozen_and_stopped_in_the_middle_of_streams",
+        f"{LLM_WORKER}what_a_job_says_is_written_in_its_order_and_fenced",
+    ),
+    "answers that fit in the drain time end": (
+        f"{LLM_FAULTS}sigterm_in_the_middle_of_calls_uses_up_no_attempt",
+        f"{LLM_WORKER}shutdown_hands_back_what_is_not_done",
+    ),
+    "tried again with the answer that is there": (
+        f"{LLM_WORKER}an_answer_that_was_paid_for_is_not_paid_for_again",
+    ),
+    "429, 529 | waits in its row": (
+        f"{LLM_WORKER}what_is_busy_costs_no_attempt_and_no_slot",
+        f"{LLM_FAULTS}a_storm_of_refusals_over_500_jobs",
+    ),
+    "an error inside of a 200 | a pause": (
+        f"{LLM_HTTP}errors_are_told_apart_and_nothing_is_tried_twice",
+        f"{LLM_FAULTS}a_storm_of_refusals_over_500_jobs",
+    ),
+    "other 4xx | `failed`, and a dead letter": (
+        f"{LLM_HTTP}errors_are_told_apart_and_nothing_is_tried_twice",
+    ),
+    "the answer is kept until it is back": (f"{LLM_FAULTS}the_database_is_restarted_in_mid_stream",),
+    "the connection is dropped, what was paid is on record": (
+        f"{LLM_WORKER}cancelling_drops_the_call",
+        f"{LLM_EVENTS}a_cancelled_job_ends_its_streams",
+    ),
+    "without a gap or a repeat": (f"{LLM_EVENTS}clients_go_on_when_an_api_and_a_worker_are_killed",),
+    # Celery or not
+    "made for | work of seconds": ("app/core/job.py: No transaction is open",),
+    "in flight at once": (
+        f"{LLM_WORKER}hundreds_are_asked_at_once_and_hold_no_connection",
+        "version celery 5.7: a prefork worker has one task in each process",
+    ),
+    "its row, claimed with SKIP LOCKED": ("app/core/job_claim.py: FOR UPDATE OF job SKIP LOCKED",),
+    "open only while the answer is stored": (
+        f"{LLM_WORKER}hundreds_are_asked_at_once_and_hold_no_connection",
+    ),
+    "first come, first served | owners take turns": (
+        f"{LLM_WORKER}owners_take_turns_and_limits_hold_for_all_workers",
+    ),
+    "each piece of text, by server-sent events": (
+        f"{LLM_EVENTS}a_job_is_submitted_followed_and_its_usage_shown",
+    ),
+    # wiring
+    "the last one is `end`, later visits get 204": (
+        f"{LLM_EVENTS}a_job_is_submitted_followed_and_its_usage_shown",
+    ),
+    "after a second attempt drop what the first has sent": (
+        f"{LLM_EVENTS}clients_go_on_when_an_api_and_a_worker_are_killed",
+    ),
+    "A stream holds no connection of the pool": (
+        f"{LLM_EVENTS}many_readers_hold_no_connection_and_no_memory",
+    ),
+    "one open stream holds up a shutdown for ever": (
+        f"{LLM_EVENTS}many_readers_hold_no_connection_and_no_memory",
+        "version uvicorn 0.54: without timeout_graceful_shutdown it waits for all responses",
+    ),
+    "`exact` is false where a part is estimated": (
+        f"{LLM_USAGE}calls_of_a_job_are_added_up_whatever_became_of_them",
+    ),
+    # rules
+    "One layer retries: the job": (f"{LLM_HTTP}errors_are_told_apart_and_nothing_is_tried_twice",),
+    "raise `BusyError(reason, seconds)`": (f"{LLM_WORKER}what_is_busy_costs_no_attempt_and_no_slot",),
+    "give each a `name`": ("app/core/llm_call.py: data->>'call' = :call",),
+    "a crash between answer and record is paid twice": (
+        f"{LLM_FAULTS}workers_are_killed_frozen_and_stopped_in_the_middle_of_streams",
+        "version anthropic 2.12: _idempotency_header is None; openai 3.54 as well",
+    ),
+    "says why the answer ended": (f"{LLM_HTTP}an_answer",),
+    # operate
+    "since one claims at a time": (f"{LLM_WORKER}owners_take_turns_and_limits_hold_for_all_workers",),
+    "is red when no jobs are looked for": ("app/core/job_worker.py: has not looked for jobs for",),
+    "shows what was given up, `replay` asks again": (
+        "jobs/test_dead_letters_command.py::test_letters_of_tasks_jobs_and_neither",
+        f"{LLM_SCRIPT}report",
+    ),
+    "end the worker with exit code 78": (
+        "core/test_llm_settings.py::test_settings_that_make_no_sense_are_refused",
+    ),
+    # problems
+    "jobs wait although workers are idle": (f"{LLM_WORKER}what_is_busy_costs_no_attempt_and_no_slot",),
+    "text appears all at once": ("version fastapi 0.165: fastapi/sse.py sends X-Accel-Buffering: no",),
+    # changes
+    "the SDKs run on httpx2": ("version anthropic 1.0: its migration guide; openai 3.0: its changelog",),
+    "`fastapi.sse`, since FastAPI 0.135": ("app/api/job_events.py: from fastapi.sse import",),
+}
+
 CLAIMS = {
     "SKILL.md": SKILL,
     "references/python-message-queue.md": QUEUE,
     "references/python-consumers.md": CONSUMERS,
     "references/python-cron-jobs.md": CRON,
     "references/python-celery.md": CELERY,
+    "references/python-llm-async.md": LLM,
 }

@@ -91,7 +91,7 @@ def test_subcommands_and_options_are_those_of_the_script(document: Document) -> 
         subprocess.run(
             [sys.executable, SCRIPT, *words, "--help"], capture_output=True, text=True, check=True
         ).stdout
-        for words in ([], ["redis-consumer"], ["cron-job"], ["celery-task"], ["list"])
+        for words in ([], ["redis-consumer"], ["cron-job"], ["celery-task"], ["llm-job"], ["list"])
     )
     for option in re.findall(r"`(--[a-z-]+)", document.prose):
         assert option in help_, option

@@ -11,17 +11,15 @@ from app.core import failures, lifecycle, rabbit_topology, redis_stream, relay
 from app.core.celery_settings import CelerySettings
 from app.core.cron_job import CronJob
 from app.core.job_settings import JobSettings
+from app.core.llm_settings import LlmSettings
 from app.core.outbox import LANES
 from app.core.worker_settings import WorkerSettings
 from docs.documents import ALL, CONSUMERS, CRON, QUEUE, REFERENCES, ROOT, Document, one_line, table_rows
 
-# Of workers that claim jobs themselves, which no kind of add_worker.py brings: no reference is about them.
-CLAIMING = {"JOB_CONCURRENCY", "JOB_PER_OWNER", "JOB_LIMITS", "JOB_FLUSH_SECONDS"}
 FIELDS = {
     name.upper(): field
-    for settings in (WorkerSettings, CelerySettings, JobSettings)
+    for settings in (WorkerSettings, CelerySettings, JobSettings, LlmSettings)
     for name, field in settings.model_fields.items()
-    if name.upper() not in CLAIMING
 }
 UNITS = {
     "_SECONDS": "s",
@@ -63,9 +61,9 @@ def test_defaults_and_units_are_right(name: str) -> None:
 
 @pytest.mark.parametrize("document", ALL, ids=lambda document: document.name)
 def test_settings_that_are_named_exist(document: Document) -> None:
-    assert set(re.findall(r"\b(?:WORKER|OUTBOX|RABBITMQ|CELERY|JOB)_[A-Z_]*[A-Z]\b", document.text)) <= set(
-        FIELDS
-    )
+    assert set(
+        re.findall(r"\b(?:WORKER|OUTBOX|RABBITMQ|CELERY|JOB|LLM)_[A-Z_]*[A-Z]\b", document.text)
+    ) <= set(FIELDS)
 
 
 @pytest.mark.parametrize("document", REFERENCES, ids=lambda document: document.name)

@@ -152,6 +152,21 @@ def beating(id_: uuid.UUID, number: int, progress: float | None = None) -> Any:
     return held
 
 
+async def test_lapsed_leases_are_counted_until_an_attempt_ends(jobs: JobScene) -> None:
+    (order,) = await jobs.orders(1)
+    id_ = await jobs.submit(order)
+    for lapsed in (1, 2):
+        assert await job_store.claim(id_, "worker", LEASE) is not None
+        await jobs.sql("UPDATE job SET lease_until = now() - interval '1 minute'")
+        await recover()
+        assert (await jobs.row(id_))["lapsed"] == lapsed
+    # When one comes to an end, whatever that is, the job has shown that it does not kill its worker
+    assert await job_store.claim(id_, "worker", LEASE) is not None
+    async with get_session() as session:
+        await job_store.settle(session, id_, 3, job_store.Settlement("queued", "not yet"))
+    assert (await jobs.row(id_))["lapsed"] == 0
+
+
 async def test_a_lease_that_is_kept_is_not_taken_over(jobs: JobScene) -> None:
     id_ = (await add()).id
     await job_store.claim(id_, "runner", timedelta(seconds=0.5))

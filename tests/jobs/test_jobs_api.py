@@ -10,15 +10,17 @@ import httpx2
 import pytest
 from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
 
-from app.api.job_accept import OptionalKey, Problem, RequiredKey, accept, answer_problem
+from app.api.job_accept import LONGEST_WAIT, OptionalKey, Problem, RequiredKey, accept, answer_problem
 from app.api.jobs import jobs_router
 from app.core import job_store
 from app.core.database import get_session
 from app.core.job import submit
 from support.job_scene import FAULTY_KIND, JobScene, Work, scene_at
 from support.servers import PostgresServer
+from support.wait import eventually
 
 LEASE = timedelta(seconds=30)
+ENDED_WELL = """state = 'succeeded', result = '{"order_id": 1}', progress = 1, finished_at = now()"""
 
 
 def current_owner(x_user: Annotated[str, Header()] = "") -> str:
@@ -88,6 +90,55 @@ async def test_accepted_and_followed(api: httpx2.AsyncClient) -> None:
     shown = await api.get(location)
     assert (shown.status_code, shown.json()["state"]) == (200, "queued")
     assert int(shown.headers["retry-after"]) >= 1
+
+
+async def test_a_client_that_prefers_to_wait_gets_what_ends_in_time(
+    api: httpx2.AsyncClient, jobs: JobScene
+) -> None:
+    body = {"order_id": 1}
+
+    async def end() -> None:
+        async def there() -> bool:
+            return bool(await jobs.sql(f"UPDATE job SET {ENDED_WELL} RETURNING 1"))
+
+        await eventually(there, 30)
+
+    # When the job ends while the client waits
+    ending = asyncio.ensure_future(end())
+    waits = {"Idempotency-Key": "a", "Prefer": "respond-async, wait=60"}
+    response = await api.post("/work", json=body, headers=waits)
+    await ending
+    # Then it gets the result
+    assert (response.status_code, response.json()["result"]) == (200, {"order_id": 1})
+    assert response.headers["preference-applied"] == f"wait={LONGEST_WAIT}"
+    assert response.headers["content-location"] == f"/api/jobs/{response.json()['id']}"
+    # And else, or when a transaction of the route's keeps the job from being started, the usual answer
+    waits = {"Idempotency-Key": "b", "Prefer": "wait=1"}
+    response = await api.post("/work", json=body, headers=waits)
+    assert (response.status_code, response.json().get("state")) == (202, None)
+    response = await api.post("/unkeyed", json=body, headers={"Prefer": "wait=60"})
+    assert response.status_code == 202
+
+
+async def test_the_place_in_the_queue_is_shown(api: httpx2.AsyncClient, jobs: JobScene) -> None:
+    # Given jobs of which a later one is more urgent, one is not due yet, one is somebody else's
+    ids = [await submit_one(priority) for priority in (0, 0, 5)]
+    await submit_one(0, owner="bob")
+    later = await submit_one(0, not_before=timedelta(hours=1))
+
+    async def ahead(id_: uuid.UUID) -> int | None:
+        found: int | None = (await api.get(f"/api/jobs/{id_}")).json()["ahead"]
+        return found
+
+    assert [await ahead(id_) for id_ in [*ids, later]] == [1, 2, 0, 3]
+    await jobs.sql(f"UPDATE job SET {ENDED_WELL} WHERE id = $1", ids[2])
+    assert [await ahead(id_) for id_ in [*ids, later]] == [0, 1, None, 2]
+
+
+async def submit_one(priority: int, owner: str = "ada", **options: Any) -> uuid.UUID:
+    async with get_session() as session:
+        data = Work(order_id=1)
+        return (await submit(session, FAULTY_KIND, data, owner=owner, priority=priority, **options)).id
 
 
 async def test_a_repeat_gets_the_first_answer(api: httpx2.AsyncClient, jobs: JobScene) -> None:

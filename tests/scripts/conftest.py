@@ -17,6 +17,7 @@ LAYERS = "api|core|main|models|repositories|schemas|services"
 MARK_PAID = "app.services.orders:OrderService.mark_paid"
 SEND = "app.services.emails:EmailService.send"
 CAPTURE = "app.services.payments:PaymentService.capture"
+STORE_SUMMARY = "app.services.documents:DocumentService.store_summary"
 DAILY_SALES = "app.services.reports:ReportService.daily_sales"
 
 
@@ -128,6 +129,22 @@ def add_tracked(add_task: Script) -> Script:
     def add(project: Path, *options: str, name: str = "process_payment", calls: str = CAPTURE) -> Run:
         added: Run = add_task(project, "--tracked", *options, name=name, calls=calls)
         return added
+
+    return add
+
+
+@pytest.fixture
+def add_llm(script: Script) -> Script:
+    """Adds an LLM job; name and service methods are those of the template unless given."""
+
+    def add(
+        project: Path,
+        *options: str,
+        name: str = "summarise_document",
+        calls: str = STORE_SUMMARY,
+        prompt: str = "summary_prompt",
+    ) -> Run:
+        return script("llm-job", name, "--calls", calls, "--prompt", prompt, "--project", project, *options)
 
     return add
 

@@ -275,7 +275,7 @@ def test_no_file_of_the_scripts_has_a_name_that_installers_drop() -> None:
 def test_list_names_the_kinds(script: Script) -> None:
     listed = script("list", "--format", "json")
 
-    kinds = ["redis-consumer", "rabbitmq-consumer", "outbox-relay", "cron-job", "celery-task"]
+    kinds = ["redis-consumer", "rabbitmq-consumer", "outbox-relay", "cron-job", "celery-task", "llm-job"]
     assert [kind["kind"] for kind in listed.data] == kinds
     assert {name for kind in listed.data for name in kind["extras"]} == {"redis", "rabbitmq", "none"}
     assert "outbox-relay" in script("list").out

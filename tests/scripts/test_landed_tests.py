@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from support.servers import PostgresServer, RedisServer
-from workerkit.brokers import BROKERS, CELERY_REDIS
+from workerkit.brokers import BROKERS, CELERY_REDIS, LLM
 
 Script = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -399,6 +399,80 @@ def test_those_of_celery_tasks_fail_when_a_joint_is_broken(
 
     assert done.returncode == 1, done.stdout
     assert "1 failed" in done.stdout, done.stdout
+
+
+@pytest.mark.services
+def test_those_of_an_llm_job_pass_with_a_database_of_their_own(shop: Path, add_llm: Script) -> None:
+    # Given a project without any broker, which turns warnings into errors
+    pyproject = shop / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text() + STRICT)
+    add_llm(shop)
+
+    # When its tests run without any server being given
+    done = run_tests(shop)
+
+    # Then all pass, and every account is clean
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 passed" in done.stdout
+    accounts = ledgers(done.stdout)
+    assert [account["lost"] + account["duplicated"] for account in accounts] == [0] * 5
+
+
+def test_those_of_an_llm_job_pass_in_a_renamed_package_and_for_openai(
+    acme: Path, add_llm: Script, servers: Servers
+) -> None:
+    add_llm(acme, calls="acme.services.documents:DocumentService.store_summary")
+    conftest = acme / "tests" / "workers" / "conftest.py"
+    conftest.write_text(
+        conftest.read_text().replace("LLM_SETTINGS = {", 'LLM_SETTINGS = {"LLM_WIRE": "openai", ')
+    )
+    options = ("-p", "no:asyncio", "--import-mode=importlib", "-W", "error", "-k", "test_what_is_committed")
+
+    done = run_tests(acme, *options, **servers("redis"))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+LLM_BREAKS = {
+    "an answer that was paid for is not looked for": (
+        "core/llm_call.py",
+        "if context.attempt > 1 and",
+        "if False and",
+        "test_answer_that_could_not",
+    ),
+    "a provider that is busy uses up attempts": (
+        "core/llm_provider.py",
+        "BUSY = frozenset({429, 529})",
+        "BUSY = frozenset({529})",
+        "test_provider_that_is_busy",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", LLM_BREAKS)
+def test_those_of_an_llm_job_fail_when_a_joint_is_broken(
+    shop: Path, add_llm: Script, servers: Servers, what: str
+) -> None:
+    file, old, new, noticed_by = LLM_BREAKS[what]
+    add_llm(shop)
+    break_joint(shop, file, old, new)
+
+    done = run_tests(shop, "-k", noticed_by, **servers("redis"))
+
+    assert done.returncode == 1, done.stdout
+    assert "1 failed" in done.stdout, done.stdout
+
+
+@pytest.mark.slow
+def test_what_lands_with_an_llm_job_passes_the_linter_and_the_type_checker(
+    acme: Path, add_llm: Script
+) -> None:
+    extras = [word for extra in LLM.extras for word in ("--with", extra)]
+    calls = "acme.services.documents:DocumentService.store_summary"
+    for name in ("brief", "summarise_the_documents_of_a_customer"):
+        add_llm(acme, *extras, "--deadline", "1h", "--timeout", "1m", name=name, calls=calls)
+    check_style(acme)
 
 
 @pytest.mark.parametrize("what", BREAKS)

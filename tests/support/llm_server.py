@@ -30,7 +30,8 @@ class Call:
 class LlmServer:
     """Answers with TOKENS, `pause` seconds after each, unless `script` says otherwise: the next behaviours
     are taken from it. It is busy with more than `most` calls. `in_flight` and `peak` count those that were
-    under way at the same time.
+    under way at the same time. After `hold` answers stop when so many events are sent, until `release`: what
+    has to happen in the middle of an answer happens there, however slow the machine is.
     """
 
     pause: float = 0.0
@@ -40,6 +41,8 @@ class LlmServer:
     in_flight: int = 0
     peak: int = 0
     most: int = 100_000
+    _stop_at: int = 0
+    _open: asyncio.Event = field(default_factory=asyncio.Event)
     _server: asyncio.Server | None = None
     _clients: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -59,6 +62,16 @@ class LlmServer:
         task = asyncio.ensure_future(self._serve(reader, writer))
         self._clients.add(task)
         task.add_done_callback(self._clients.discard)
+
+    def hold(self, after: int = 5) -> None:
+        """Let answers stop after some events."""
+        self._stop_at = after
+        self._open.clear()
+
+    def release(self) -> None:
+        """Let them go on."""
+        self._stop_at = 0
+        self._open.set()
 
     @property
     def url(self) -> str:
@@ -122,6 +135,8 @@ class LlmServer:
                 return
             await send(writer, event.encode())
             call.sent += 1
+            if call.sent == self._stop_at:
+                await until(self._open, reader)
             if self.pause:
                 await idle(reader, self.pause)
 
@@ -150,6 +165,19 @@ async def idle(reader: asyncio.StreamReader, seconds: float) -> None:
     except TimeoutError:
         return
     raise Dropped
+
+
+async def until(event: asyncio.Event, reader: asyncio.StreamReader) -> None:
+    """Wait for the event; raises Dropped when the client goes first."""
+    waits = {asyncio.ensure_future(event.wait()), asyncio.ensure_future(reader.read(1))}
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+    if not event.is_set():
+        raise Dropped
 
 
 def anthropic_events(tokens: tuple[str, ...]) -> list[str]:

@@ -6,13 +6,17 @@
     async def pay(order_id: int, owner: Owner, key: RequiredKey, request: Request) -> Response:
         return await accept(request, process_payment, ProcessPayment(order_id=order_id), owner=owner, key=key)
 
-Problems are answered as RFC 9457 says, the Idempotency-Key header is that of the IETF draft (07).
+Problems are answered as RFC 9457 says, the Idempotency-Key header is that of the IETF draft (07). With the
+header `Prefer: wait=10` (RFC 7240) the answer comes when the job has ended, if that is soon enough.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 import uuid
+from contextlib import suppress
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
@@ -41,6 +45,8 @@ T = TypeVar("T", bound=BaseModel)
 ROUTE = "get_job"
 PATIENCE = 10.0
 BUSY_AFTER = 2  # seconds, as all Retry-After here
+LONGEST_WAIT = 20  # below what proxies allow
+WAIT = re.compile(r"(?:^|[,;\s])wait=\"?(?P<seconds>\d{1,6})", re.IGNORECASE)
 PROBLEM = "application/problem+json"
 # A string of structured fields (RFC 9651); many clients leave the quotes out.
 KEY = re.compile(r'"(?P<quoted>(?:[ !#-\[\]-~]|\\["\\]){1,255})"|(?P<bare>[!#-~]{1,255})')
@@ -105,7 +111,8 @@ async def accept(
     **options: Any,
 ) -> Response:
     """Submit a job and answer 202, in a transaction of its own or in that of `session`. A repeat with the
-    same key gets the same answer. `options` go to `submit`.
+    same key gets the same answer. `options` go to `submit`. Where the client prefers to wait, and `session`
+    does not keep the job from being started, the job itself is the answer once it has ended: 200.
 
     Raises Problem: 409 while a request with this key is being handled, 413 for a payload that is too large,
     422 for a key that was used for another request, 503 while the database is away. Nothing is left behind
@@ -113,7 +120,7 @@ async def accept(
     """
     try:
         work = submitted(session, kind, data, owner=owner, idempotency_key=key, **options)
-        return accepted(request, await within(PATIENCE, work))
+        job = await within(PATIENCE, work)
     except (KeyReusedError, UnstorableError) as error:
         raise Problem(422, str(error)) from error
     except KeyInUseError as error:
@@ -123,6 +130,33 @@ async def accept(
     except Exception as error:
         raise_unavailable(error)
         raise
+    seconds = 0 if session is not None else preferred_wait(request)
+    return (await ended(request, job.id, owner, seconds) if seconds else None) or accepted(request, job)
+
+
+def preferred_wait(request: Request) -> int:
+    """Seconds that the client would rather wait for the result, at most LONGEST_WAIT."""
+    match = WAIT.search(",".join(request.headers.getlist("Prefer")))
+    return min(LONGEST_WAIT, int(match["seconds"])) if match else 0
+
+
+async def ended(request: Request, id_: uuid.UUID, owner: str, seconds: int) -> Response | None:
+    """The job when it has ended in time; None when it has not. No connection is held meanwhile."""
+    from app.api.jobs import shown  # which needs this module
+    from app.core import job_manage
+
+    gives_up, pause = time.monotonic() + seconds, 0.05
+    while time.monotonic() < gives_up and not await request.is_disconnected():
+        await asyncio.sleep(pause)
+        pause = min(0.5, pause * 1.5)
+        with suppress(Exception):  # a database that is away: the job is accepted all the same
+            job = await within(PATIENCE, job_manage.find(id_, owner))
+            if job is not None and job.ended:
+                response = shown(job)
+                response.headers["Content-Location"] = location(request, id_)
+                response.headers["Preference-Applied"] = f"wait={seconds}"
+                return response
+    return None
 
 
 async def submitted(
@@ -137,11 +171,16 @@ async def submitted(
 
 def accepted(request: Request, job: Submitted) -> Response:
     """202: where the job can be followed. Nothing in it changes, so that a repeat gets the same."""
-    url = request.url_for(ROUTE, job_id=str(job.id)).path
+    url = location(request, job.id)
     body = AcceptedOut(
         id=job.id, kind=job.kind, created_at=job.created_at, deadline_at=job.deadline_at, url=url
     )
     return answer(body, 202, {"Location": url, "Retry-After": "1"})
+
+
+def location(request: Request, id_: uuid.UUID) -> str:
+    """Where a job is shown."""
+    return request.url_for(ROUTE, job_id=str(id_)).path
 
 
 def raise_unavailable(error: Exception) -> None:

@@ -31,7 +31,7 @@ State = Literal["queued", "running", "cancelling", "succeeded", "failed", "cance
 
 class JobOut(BaseModel):
     """A job. `result` is there when it has succeeded; `error` says why it ended otherwise, or why it is tried
-    again. `deadline_at` is when it is given up.
+    again. `deadline_at` is when it is given up, `ahead` how many jobs of yours go first while it waits.
     """
 
     model_config = ConfigDict(from_attributes=True)
@@ -49,6 +49,7 @@ class JobOut(BaseModel):
     finished_at: datetime | None
     cancel_requested_at: datetime | None
     deadline_at: datetime
+    ahead: int | None
 
 
 class PageOut(BaseModel):

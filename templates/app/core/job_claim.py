@@ -20,9 +20,15 @@ BEGIN = text(
            set_config('lock_timeout', '5s', true)
     """
 )
+SUSPECT_FROM = 2
+DUE = """state = 'queued' AND via = 'table' AND job.owner = lane.owner AND job.queue = lane.queue
+             AND next_try_at <= statement_timestamp() AND deadline_at > statement_timestamp()
+             AND kind = ANY (CAST(:kinds AS text[]))"""
 LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('claim of jobs', 0))")
 # A lane is an owner's jobs of one queue. The index finds the lanes without reading the jobs, and the first
-# few of each. `turn` is how many jobs of its lane would run: the lane with the fewest goes first.
+# few of each. `turn` is how many jobs of its lane would run: the lane with the fewest goes first. Jobs whose
+# workers have died twice are suspects: a worker has one of them at a time, so that the one which kills
+# does not take the others with it each time.
 CLAIM = text(
     f"""
     WITH RECURSIVE lane AS (
@@ -40,24 +46,30 @@ CLAIM = text(
         SELECT given.queue, given.most - coalesce(sum(busy.jobs), 0) AS jobs
         FROM unnest(CAST(:queues AS text[]), CAST(:limits AS int[])) AS given (queue, most)
         LEFT JOIN busy ON busy.queue = given.queue GROUP BY given.queue, given.most),
+    beside AS MATERIALIZED (
+        SELECT count(*) AS suspects FROM job
+        WHERE state IN {HELD} AND runner = :runner AND lapsed >= {SUSPECT_FROM}),
     waiting AS MATERIALIZED (
         SELECT first.*, lane.queue, coalesce(busy.jobs, 0) + row_number()
                    OVER (PARTITION BY lane.owner, lane.queue ORDER BY first.priority DESC, first.next_try_at)
                AS turn
         FROM lane LEFT JOIN busy USING (owner, queue)
         CROSS JOIN LATERAL (
-            SELECT id, priority, next_try_at FROM job
-            WHERE state = 'queued' AND via = 'table'
-              AND job.owner = lane.owner AND job.queue = lane.queue
-              AND next_try_at <= statement_timestamp() AND deadline_at > statement_timestamp()
-              AND kind = ANY (CAST(:kinds AS text[]))
-            ORDER BY priority DESC, next_try_at
-            LIMIT least(CAST(:room AS int), greatest(0, CAST(:per_owner AS int) - coalesce(busy.jobs, 0)))
+            (SELECT id, priority, next_try_at, false AS suspect FROM job
+             WHERE {DUE} AND lapsed < {SUSPECT_FROM} ORDER BY priority DESC, next_try_at
+             LIMIT least(CAST(:room AS int), greatest(0, CAST(:per_owner AS int) - coalesce(busy.jobs, 0))))
+            UNION ALL
+            (SELECT id, priority, next_try_at, true AS suspect FROM job
+             WHERE {DUE} AND lapsed >= {SUSPECT_FROM} ORDER BY priority DESC, next_try_at
+             LIMIT greatest(0, 1 - (SELECT suspects FROM beside)))
         ) AS first),
+    fitting AS (
+        SELECT *, row_number() OVER (PARTITION BY suspect ORDER BY priority DESC, turn, next_try_at) AS nth
+        FROM waiting WHERE turn <= CAST(:per_owner AS int)),
     placed AS (
         SELECT id, priority, turn, next_try_at, queue,
                row_number() OVER (PARTITION BY queue ORDER BY priority DESC, turn, next_try_at) AS place
-        FROM waiting),
+        FROM fitting WHERE nth = 1 OR NOT suspect),
     chosen AS MATERIALIZED (
         SELECT placed.id FROM placed LEFT JOIN room USING (queue)
         WHERE room.jobs IS NULL OR placed.place <= room.jobs

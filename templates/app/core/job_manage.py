@@ -17,7 +17,14 @@ from app.core.job_store import CHANNEL
 ENDED = ("succeeded", "failed", "cancelled", "expired")
 COLUMNS = """id, kind, state, progress, note, attempt, result, error, created_at, started_at, finished_at,
     cancel_requested_at, deadline_at, next_try_at"""
-FIND = text(f"SELECT {COLUMNS} FROM job WHERE id = :id AND owner = :owner")  # noqa: S608  # ours
+# Of all owners' jobs only the claim knows the order; that of one owner's is plain.
+AHEAD = """CASE WHEN state = 'queued' THEN (SELECT count(*) FROM (
+        SELECT 1 FROM job AS other
+        WHERE other.state = 'queued' AND other.via = job.via
+          AND other.owner = job.owner AND other.queue = job.queue
+          AND (-other.priority, other.next_try_at, other.id) < (-job.priority, job.next_try_at, job.id)
+        LIMIT 1000) AS earlier) END AS ahead"""
+FIND = text(f"SELECT {COLUMNS}, {AHEAD} FROM job WHERE id = :id AND owner = :owner")  # noqa: S608  # ours
 PAGE = text(
     f"""
     SELECT {COLUMNS} FROM job
@@ -42,8 +49,8 @@ CANCEL = text(
 REOPEN = text(
     """
     WITH opened AS (
-        UPDATE job SET state = 'queued', excused = attempt, error = NULL, finished_at = NULL, sent_at = NULL,
-               sends = 0, progress = 0, note = NULL, next_try_at = now(),
+        UPDATE job SET state = 'queued', excused = attempt, lapsed = 0, error = NULL, finished_at = NULL,
+               sent_at = NULL, sends = 0, progress = 0, note = NULL, next_try_at = now(),
                deadline_at = now() + (deadline_at - created_at)
         WHERE id = :id AND state = 'failed' RETURNING 1)
     SELECT pg_notify(:channel, '') FROM opened
@@ -53,7 +60,9 @@ REOPEN = text(
 
 @dataclass(frozen=True, slots=True)
 class JobInfo:
-    """A job as its owner sees it."""
+    """A job as its owner sees it. `ahead` is how many other jobs of the owner and the queue go first while it
+    waits, a thousand at most; None in lists.
+    """
 
     id: uuid.UUID
     kind: str
@@ -69,6 +78,7 @@ class JobInfo:
     cancel_requested_at: datetime | None
     deadline_at: datetime
     next_try_at: datetime
+    ahead: int | None = None
 
     @classmethod
     def of(cls, row: Row[Any]) -> JobInfo:

@@ -103,8 +103,8 @@ NEXT = """CASE WHEN state = 'cancelling' AND CAST(:state AS varchar) = 'queued' 
 SETTLE = text(
     f"""
     UPDATE job
-    SET state = {NEXT}, error = :error, excused = excused + :excused, runner = NULL, lease_until = NULL,
-        next_try_at = clock_timestamp() + CAST(:pause AS interval),
+    SET state = {NEXT}, error = :error, excused = excused + :excused, lapsed = 0, runner = NULL,
+        lease_until = NULL, next_try_at = clock_timestamp() + CAST(:pause AS interval),
         sent_at = CASE WHEN {NEXT} <> 'queued' THEN sent_at END, sends = 0,
         finished_at = CASE WHEN {NEXT} <> 'queued' THEN clock_timestamp() END
     WHERE id = :id AND attempt = :attempt AND state IN {HELD}

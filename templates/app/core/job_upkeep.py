@@ -53,8 +53,8 @@ RECOVER = text(
                     ELSE 'queued' END AS next
         FROM job r WHERE {LAPSED} ORDER BY r.lease_until LIMIT 500 FOR UPDATE SKIP LOCKED)
     UPDATE job
-    SET state = lapsed.next, runner = NULL, lease_until = NULL, next_try_at = now(), sends = 0,
-        sent_at = CASE WHEN lapsed.next <> 'queued' THEN sent_at END,
+    SET state = lapsed.next, lapsed = job.lapsed + 1, runner = NULL, lease_until = NULL,
+        next_try_at = now(), sends = 0, sent_at = CASE WHEN lapsed.next <> 'queued' THEN sent_at END,
         finished_at = CASE WHEN lapsed.next <> 'queued' THEN now() END,
         error = CASE lapsed.next
             WHEN 'cancelled' THEN 'cancelled by request'

@@ -16,6 +16,7 @@ from app.core.database import get_session
 from app.core.dead_letter_table import storable
 from app.core.job import JobContext
 from app.core.job_events import DELTA, emit
+from app.core.llm_limit import book, settle
 from app.core.llm_provider import Answer, Prompt, Provider, Usage
 from app.core.llm_settings import llm_settings
 
@@ -35,10 +36,13 @@ async def call(
     """The model's answer. One that an earlier attempt has got, and could not make use of, is not paid for
     again. `name` tells the calls of a job apart; `show` sends the text to followers as it comes.
 
-    Raises what `Provider.stream` raises. What was paid until then is on record.
+    Raises what `Provider.stream` raises, and BusyError before the limits of the settings are exceeded. What
+    was paid until then is on record.
     """
     if context.attempt > 1 and (found := await find(context, name)):
         return found
+    limit = Usage(about(prompt), prompt.max_tokens, stop="limit")
+    booking = await book(context.owner, spent(prompt, limit, []))
     usage, pieces = Usage(), list[str]()
     emit(
         context,
@@ -55,6 +59,8 @@ async def call(
     except BaseException:  # a cancellation, too
         emit(context, BROKEN_OFF, {"call": name, **spent(prompt, usage, pieces)})
         raise
+    finally:
+        await settle(booking, spent(prompt, usage, pieces))
     answer = Answer(storable("".join(pieces)), prompt.model, usage)
     emit(context, ANSWERED, {"call": name, "text": answer.text, **spent(prompt, usage, pieces)})
     return answer

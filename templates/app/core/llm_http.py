@@ -14,6 +14,7 @@ from app.core.llm_provider import Prompt, Usage, fail, fail_inside
 from app.core.llm_settings import LlmSettings
 from app.core.outcomes import TransientError
 
+HOME = {"anthropic": "https://api.anthropic.com/v1", "openai": "https://api.openai.com/v1"}
 MOST_LINE = 1 << 20
 MOST_ERROR = 1 << 16
 # What a provider calls its errors is shown to people; nothing else gets through.
@@ -27,7 +28,7 @@ class HttpProvider:
 
     def __init__(self, settings: LlmSettings, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         self._anthropic = settings.llm_wire == "anthropic"
-        self._url = str(settings.llm_base_url).rstrip("/")
+        self._url = str(settings.llm_base_url or HOME[settings.llm_wire]).rstrip("/")
         self._url += "/messages" if self._anthropic else "/chat/completions"
         key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else ""
         self._client = httpx2.AsyncClient(

@@ -1,11 +1,13 @@
-"""Summarises a document with a language model, as a job: reads and writes it through `DocumentService`.
+"""Job `shop.document.summarise.v1`: a language model is asked.
 
-job = await submit(session, summarise_document, SummariseDocument(document_id=document.id), owner=user.id)
+`DocumentService.summary_prompt` says what, `DocumentService.store_summary` gets the answer.
+
+job = await submit(session, summarise_document, data, owner=str(user.id))
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,18 +27,13 @@ class SummariseDocument(BaseModel):
     document_id: int
 
 
-class Summarised(BaseModel):
-    """What the job's owner gets."""
-
-    summary: str
-
-
 async def ask(context: JobContext[SummariseDocument]) -> Answer:
     """Ask the model. The session is closed by then: a call takes long, and connections are few."""
     async with get_session() as session:
-        document = await DocumentService(session).get(context.data.document_id)
-    question = Message("user", f"Summarise in two sentences:\n\n{document.body}")
-    return await call(context, provider(), Prompt(llm_settings().llm_model, (question,), max_tokens=200))
+        question = await DocumentService(session).summary_prompt(
+            document_id=context.data.document_id,
+        )
+    return await call(context, provider(), Prompt(llm_settings().llm_model, (Message("user", question),)))
 
 
 @job(
@@ -48,8 +45,12 @@ async def ask(context: JobContext[SummariseDocument]) -> Answer:
     timeout=timedelta(minutes=10),
     deadline=timedelta(hours=6),
 )
-async def summarise_document(context: JobContext[SummariseDocument], session: AsyncSession) -> Summarised:
-    """Store the summary; it commits together with the note that this job has succeeded."""
-    document = await DocumentService(session).get(context.data.document_id)
-    document.summary, document.summarised_at = context.answer.text, datetime.now(UTC)
-    return Summarised(summary=context.answer.text)
+async def summarise_document(context: JobContext[SummariseDocument], session: AsyncSession) -> dict[str, str]:
+    """Call the service; what it writes commits together with the note that this job has succeeded. What is
+    returned, a model or a mapping, is the job's result.
+    """
+    await DocumentService(session).store_summary(
+        document_id=context.data.document_id,
+        summary=context.answer.text,
+    )
+    return {"text": context.answer.text}

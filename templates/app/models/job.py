@@ -31,8 +31,10 @@ class Job(Base):
     another attempt, and from running to cancelling when somebody asks for it.
 
     `attempt` is the fencing token: it grows with each start, and who writes a result names it. `excused`
-    counts the starts that were nobody's fault. `runner` holds the job until `lease_until`. `sent_at` and
-    `sends` are about the message that carries the id (`via` celery) and start anew with each attempt.
+    counts the starts that were nobody's fault, `lapsed` how many leases in a row were not renewed: what was
+    there twice may have killed its worker, and runs beside no other such. `runner` holds the job until
+    `lease_until`. `sent_at` and `sends` are about the message that carries the id (`via` celery) and start
+    anew with each attempt.
     """
 
     __tablename__ = "job"
@@ -95,6 +97,7 @@ class Job(Base):
     note: Mapped[str | None] = mapped_column(Text)
     attempt: Mapped[int] = mapped_column(Integer, server_default="0")
     excused: Mapped[int] = mapped_column(Integer, server_default="0")
+    lapsed: Mapped[int] = mapped_column(Integer, server_default="0")
     max_attempts: Mapped[int] = mapped_column(Integer)
     runner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[datetime | None] = mapped_column(Moment)

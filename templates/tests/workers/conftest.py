@@ -77,14 +77,24 @@ JOB_SETTINGS = {
     "JOB_OVERTAKEN_SECONDS": "1",
     "JOB_LONELY_SECONDS": "2",
 }
+# Those of LLM jobs: they come back because of their leases, too.
+LLM_SETTINGS = {"JOB_LEASE_SECONDS": "4", "JOB_POLL_SECONDS": "0.2", "JOB_FLUSH_SECONDS": "0.05"}
+LLM_FOLDER = "app.llm"
 CELERY_ROLES = ("task", "job")
 # The file that knows a broker.
 SUPPORT = {"redis": "redis_lab", "rabbitmq": "rabbit_lab"}
 EFFECTS = "SELECT message_id FROM worker_lab_effect"
 TICKS = "SELECT id, due_at FROM cron_run WHERE job = :job AND due_at > :since ORDER BY due_at"
-JOBS = "SELECT state, attempt FROM job WHERE id = CAST(:id AS uuid)"
+JOBS = "SELECT state, attempt, excused, runner FROM job WHERE id = CAST(:id AS uuid)"
 LETTERS = "SELECT body, reason FROM dead_letter WHERE source = :source"
-FOREIGN = ("WORKER_", "OUTBOX_", "RABBITMQ_", "CELERY_", "JOB_")  # settings of other workers on this machine
+FOREIGN = (
+    "WORKER_",
+    "OUTBOX_",
+    "RABBITMQ_",
+    "CELERY_",
+    "JOB_",
+    "LLM_",
+)  # settings of other workers on this machine
 TOPIC_TYPE = "worker_lab.numbered.v1"
 DEADLINE = 20.0
 CELERY_DEADLINE = 60.0  # Redis gives back what a dead worker had after 14 to 20 seconds
@@ -648,6 +658,57 @@ class JobLab(CeleryLab):
         self.wait_for(lambda: {self.state(job)[0] for job in messages} == states, "all have succeeded")
 
 
+class LlmLab(Lab):
+    """Workers that run one LLM job, and the `model` that they ask."""
+
+    def __init__(self, folder: Path, database: URL, model: Any, job: str, *arguments: str) -> None:
+        self.model, self.job = model, job
+        environment = {**LLM_SETTINGS, **model.environment, "LAB_ANSWER": model.text}
+        super().__init__(folder, database, environment, "llm", job, *arguments)
+        self.payload: dict[str, Any] = self.desk.ask("describe_task", job, LLM_FOLDER)["payload"]
+
+    def submit(self, ending: str = "commit") -> str:
+        """Submit a job in a transaction that ends with commit or rollback; its id."""
+        return str(self.desk.ask("submit", self.job, ending, json.dumps(self.payload), LLM_FOLDER))
+
+    def cancel(self, job: str) -> None:
+        """Cancel a job."""
+        self.desk.ask("cancel", job)
+
+    def rows(self, job: str) -> list[Any]:
+        """A job's row, if it is there."""
+        return run_async(query(self.database, JOBS, id=job))
+
+    def state(self, job: str) -> tuple[str, int, int]:
+        """A job's state, how often it was begun, and how many of these do not count; nothing without it."""
+        rows = self.rows(job)
+        return (rows[0].state, rows[0].attempt, rows[0].excused) if rows else ("", 0, 0)
+
+    def asking(self, job: str) -> Replica:
+        """The worker that has asked the model for `job`, once there is one."""
+        self.wait_for(lambda: self.model.calls_of(job), f"{job} asks the model")
+        process = int(self.rows(job)[0].runner.split(":")[1])
+        return next(replica for replica in self.replicas if replica.process.pid == process)
+
+    def done(self) -> list[str]:
+        """The jobs whose effect is committed, each as often as its effect is there."""
+        rows = run_async(query(self.database, EFFECTS))
+        return [row.message_id.rpartition(" ")[2] for row in rows]
+
+    def wait_done(self, *jobs: str) -> None:
+        """Wait until all jobs have succeeded."""
+        states = {"succeeded"}
+        self.wait_for(lambda: {self.state(job)[0] for job in jobs} == states, "all have succeeded")
+
+    def release(self) -> None:
+        super().release()
+        self.model.release()
+
+    def close(self) -> None:
+        super().close()
+        self.model.close()
+
+
 class CronLab(Lab):
     """Schedulers that run one cron job every second, without leaving out a tick."""
 
@@ -735,6 +796,16 @@ class Labs:
         """
         carrier, folder = self._brokers(broker), self._folder / f"job_{job}"
         lab = JobLab(folder, self._database, carrier, job=job, calls=calls, returns=returns)
+        lab.payload = lab.payload if payload is None else payload
+        self._ending.callback(lab.close)
+        return lab
+
+    def llm(self, job: str, calls: str, prompt: str, payload: dict[str, Any] | None = None) -> LlmLab:
+        """The lab of an LLM job: its name, the service that gets the answer, the method that says what is
+        asked, and a payload if none can be made up.
+        """
+        model = support("llm_lab").start()
+        lab = LlmLab(self._folder / f"llm_{job}", self._database, model, job, calls, prompt)
         lab.payload = lab.payload if payload is None else payload
         self._ending.callback(lab.close)
         return lab

@@ -5,6 +5,7 @@ which is replaced by one that leaves a trace in the same transaction. So the dom
     python replica.py cron sales_report MODULE:METHOD        run the scheduler with this job, every second
     python replica.py task invoice_email MODULE:METHOD       run a Celery worker with this plain task
     python replica.py job process_payment MODULE:METHOD      run a Celery worker with this tracked one
+    python replica.py llm summarise_document MODULE:METHOD METHOD   run the worker of LLM jobs with this one
     python replica.py relay                                  run the outbox relay
     python replica.py run job_dispatcher                     run another worker, as it is
     python replica.py desk                                   do what the lines on stdin say, answer in JSON
@@ -21,6 +22,7 @@ import pkgutil
 import signal
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -65,10 +67,11 @@ EFFECT_OF_JOB = text(
     RETURNING message_id
     """
 )
-EFFECTS = {"cron": EFFECT_OF_TICK, "job": EFFECT_OF_JOB}
+EFFECTS = {"cron": EFFECT_OF_TICK, "job": EFFECT_OF_JOB, "llm": EFFECT_OF_JOB}
 CELERY_ROLES = ("task", "job")
+OWNER = "worker lab"
 
-WORKERS = {"relay": "outbox_relay", "cron": "scheduler"}
+WORKERS = {"relay": "outbox_relay", "cron": "scheduler", "llm": "llm_jobs"}
 FORMATS = {
     "date": "2026-01-31",
     "date-time": "2026-01-31T12:00:00Z",
@@ -131,7 +134,7 @@ def replace_service(calls: str) -> None:
         original = getattr(module, name)
 
         async def function(session: AsyncSession, *args: Any, **kwargs: Any) -> Any:
-            inspect.signature(original).bind(session, *args, **kwargs)
+            check(inspect.signature(original).bind(session, *args, **kwargs))
             return await leave_trace(session)
 
         setattr(module, name, function)
@@ -145,38 +148,55 @@ def replace_service(calls: str) -> None:
         sessions[id(self)] = session
 
     async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        inspect.signature(original).bind(self, *args, **kwargs)
+        check(inspect.signature(original).bind(self, *args, **kwargs))
         return await leave_trace(sessions[id(self)])
 
     owner.__init__ = init
     setattr(owner, name, method)
 
 
+def check(call: inspect.BoundArguments) -> None:
+    """An LLM job passes on what the model has answered."""
+    if sys.argv[1] == "llm" and os.environ["LAB_ANSWER"] not in call.arguments.values():
+        raise RuntimeError("the service was not given the model's answer")
+
+
+def replace_prompt(calls: str, name: str) -> None:
+    """Let the method that says what a model is asked need no data; the call must still fit its signature."""
+    module_name, _, path = calls.partition(":")
+    owner: Any = importlib.import_module(module_name)
+    if "." in path:
+        owner = getattr(owner, path.rpartition(".")[0])
+    original = getattr(owner, name)
+
+    async def prompt(*args: Any, **kwargs: Any) -> str:
+        inspect.signature(original).bind(*args, **kwargs)
+        return "A question"
+
+    setattr(owner, name, prompt)
+
+
 def tick_every_second(name: str) -> None:
     """Let the scheduler have the one job, due every second; each tick must be run, at once."""
-    from app.core.interval import Every
-
+    every = of("app.core.interval", "Every")
     scheduler: Any = importlib.import_module("app.workers.scheduler")
     jobs, second, hour = scheduler.collect(), timedelta(seconds=1), timedelta(hours=1)
     policies: Any = {"overlap": "wait", "catch_up": "all", "within": hour, "deadline": hour}
     policies |= {"jitter": timedelta(), "attempts": None}
     job = next(job for job in jobs if job.name == name)
-    scheduler.collect = lambda: [replace(job, schedule=Every(second), **policies)]
+    scheduler.collect = lambda: [replace(job, schedule=every(second), **policies)]
 
 
 def next_due_at(name: str) -> list[str]:
     """When the job is due next, as it is defined; all jobs of the project must make sense."""
-    from app.core.cron_jobs import collect
-
-    job = next(job for job in collect() if job.name == name)
+    job = next(job for job in of("app.core.cron_jobs", "collect")() if job.name == name)
     times = islice(job.schedule.after(datetime.now(UTC)), 3)
     return [due.astimezone(job.schedule.zone).isoformat() for due in times]
 
 
 def hold_relay() -> None:
     """Let the relay stop between the broker's confirmation and its own note of it."""
-    from app.workers import outbox_relay
-
+    outbox_relay: Any = importlib.import_module("app.workers.outbox_relay")
     make = outbox_relay.worker
 
     def worker() -> Any:
@@ -240,9 +260,9 @@ def describe(name: str) -> dict[str, Any]:
     }
 
 
-def describe_task(name: str) -> dict[str, Any]:
-    """What the task's own definition says: type and a payload that fits."""
-    module: Any = importlib.import_module(f"app.tasks.{name}")
+def describe_task(name: str, folder: str = "app.tasks") -> dict[str, Any]:
+    """What the definition of a task or job says: type and a payload that fits."""
+    module: Any = importlib.import_module(f"{folder}.{name}")
     plain = getattr(module, "consumer", None)
     kind = getattr(module, name) if plain is None else plain.routes[0]
     schema = kind.payload.model_json_schema()
@@ -294,17 +314,22 @@ def celery_channel() -> Iterator[Any]:
         yield connection.default_channel
 
 
-async def submit(name: str, ending: str, data: str) -> str:
+async def submit(name: str, ending: str, data: str, folder: str = "app.tasks") -> str:
     """Submit a job in a transaction that ends with commit or rollback; its id."""
     from app.core.database import get_session
 
-    add, kind = of("app.core.job", "submit"), of(f"app.tasks.{name}", name)
+    add, kind = of("app.core.job", "submit"), of(f"{folder}.{name}", name)
     with suppress(RolledBackError):
         async with get_session() as session:
-            job = await add(session, kind, kind.payload.model_validate_json(data), owner="worker lab")
+            job = await add(session, kind, kind.payload.model_validate_json(data), owner=OWNER)
             if ending == "rollback":
                 raise RolledBackError
     return str(job.id)
+
+
+async def cancel(job: str) -> None:
+    """Cancel a job."""
+    await of("app.core.job_manage", "cancel")(uuid.UUID(job), OWNER)
 
 
 def queue_of(worker: Any) -> dict[str, str]:
@@ -317,9 +342,7 @@ def queue_of(worker: Any) -> dict[str, str]:
 
 async def database() -> str:
     """How the relay names its database to the broker."""
-    from app.core.relay import database_name
-
-    return await database_name()
+    return str(await of("app.core.relay", "database_name")())
 
 
 def sample(schema: dict[str, Any], known: dict[str, Any]) -> Any:
@@ -361,8 +384,8 @@ async def enqueue(type_: str, data: str, count: int, ending: str) -> list[str]:
     from pydantic import create_model
 
     from app.core.database import get_session
-    from app.core.outbox import enqueue as send
 
+    send = of("app.core.outbox", "enqueue")
     fields: Any = {name: (Any, value) for name, value in json.loads(data).items()}
     payload = create_model("Made", **fields)()
     ids: list[str] = []
@@ -407,6 +430,8 @@ def main(arguments: list[str]) -> int:
         hold_relay()
     elif role != "run":
         replace_service(rest[1])
+    if role == "llm":
+        replace_prompt(rest[1], rest[2])
     if role in CELERY_ROLES:
         return run_celery(rest[0])
     if role == "cron":

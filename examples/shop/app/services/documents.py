@@ -33,9 +33,17 @@ class DocumentService:
 
         Every call is a paid one. Raises `NotFoundError` and `ExternalServiceError`.
         """
+        return await self.store_summary(document_id, await _complete(await self.summary_prompt(document_id)))
+
+    async def summary_prompt(self, document_id: int) -> str:
+        """Return what a language model is asked for a summary; `NotFoundError` without the document."""
         document = await self.get(document_id)
-        document.summary = await _complete(f"Summarise in two sentences:\n\n{document.body}")
-        document.summarised_at = datetime.now(UTC)
+        return f"Summarise in two sentences:\n\n{document.body}"
+
+    async def store_summary(self, document_id: int, summary: str) -> Document:
+        """Store a summary, in place of an older one; `NotFoundError` without the document."""
+        document = await self.get(document_id)
+        document.summary, document.summarised_at = summary, datetime.now(UTC)
         # Flushed here, so that a row that cannot be stored fails in the call that made it.
         await self.documents.add(document)
         return document
