@@ -1,0 +1,76 @@
+"""The clients of examples/clients, as a user runs them: connections break, and Ctrl-C cancels."""
+
+import asyncio
+import json
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from support.job_scene import OWNER, JobScene
+from support.llm_scene import LlmScene
+from support.llm_server import LlmServer
+from support.proxy import FaultProxy
+from support.wait import eventually
+from support.workers import ROOT
+
+CLIENTS = ROOT / "examples" / "clients"
+WORDS = tuple(f"word-{number}\u2028 " for number in range(40))
+
+
+@asynccontextmanager
+async def running(jobs: JobScene, model: LlmServer) -> AsyncIterator[tuple[LlmScene, FaultProxy]]:
+    """An API behind a proxy. No worker yet."""
+    async with model:
+        scene = LlmScene(jobs, model)
+        _, client = await scene.api("--timeout-graceful-shutdown", "1")
+        async with client:
+            with FaultProxy(int(client.base_url.port or 0)) as proxy:
+                yield scene, proxy
+
+
+async def start(language: str, url: str, document: int) -> Process:
+    """A client, submitting a job about a document."""
+    who = f"X-User: {OWNER}"
+    words = {
+        "python": [sys.executable, str(CLIENTS / "follow.py"), "--header", who],
+        "javascript": ["node", str(CLIENTS / "follow.mjs")],
+    }[language]
+    words += [f"{url}/summaries", json.dumps({"document_id": document})]
+    words += [who] if language == "javascript" else []
+    return await asyncio.create_subprocess_exec(*words, stdout=PIPE, stderr=PIPE)
+
+
+@pytest.mark.parametrize("language", ["python", "javascript"])
+async def test_followed_over_broken_connections(jobs: JobScene, language: str) -> None:
+    async with running(jobs, LlmServer(tokens=WORDS, pause=0.1)) as (scene, proxy):
+        # When the answer to the submission gets lost, and then the stream breaks again and again
+        proxy.close_after(b"HTTP/1.1 202", "to_client")
+        client = await start(language, f"http://{proxy.host}:{proxy.port}", await scene.document())
+        assert await asyncio.to_thread(proxy.triggered.wait, 60)
+        proxy.close_after(b"event: delta", "to_client", deliver=True, times=3)
+        scene.worker()
+        out, err = await asyncio.wait_for(client.communicate(), 90)
+        # Then there is one job, and its text is there once, without a gap
+        assert client.returncode == 0, err.decode()
+        assert out.decode() == "".join(WORDS)
+        assert "succeeded" in err.decode()
+        assert await jobs.states() == {"succeeded": 1}
+        assert len(scene.llm.calls) == 1
+        assert proxy.accepted >= 6
+
+
+@pytest.mark.parametrize("language", ["python", "javascript"])
+async def test_cancelled(jobs: JobScene, language: str) -> None:
+    async with running(jobs, LlmServer(tokens=WORDS, pause=600)) as (scene, proxy):
+        client = await start(language, f"http://{proxy.host}:{proxy.port}", await scene.document())
+        scene.worker()
+        assert client.stdout is not None
+        assert await asyncio.wait_for(client.stdout.readexactly(6), 60) == b"word-0"
+        client.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(client.wait(), 60) == 130
+        await jobs.until_state("cancelled")
+        await eventually(lambda: scene.llm.in_flight == 0, 30)
