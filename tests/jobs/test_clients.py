@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from support.binaries import node
 from support.job_scene import OWNER, JobScene
 from support.llm_scene import LlmScene
 from support.llm_server import LlmServer
@@ -37,7 +38,7 @@ async def start(language: str, url: str, document: int) -> Process:
     who = f"X-User: {OWNER}"
     words = {
         "python": [sys.executable, str(CLIENTS / "follow.py"), "--header", who],
-        "javascript": ["node", str(CLIENTS / "follow.mjs")],
+        "javascript": [str(node()), str(CLIENTS / "follow.mjs")],
     }[language]
     words += [f"{url}/summaries", json.dumps({"document_id": document})]
     words += [who] if language == "javascript" else []
