@@ -1,5 +1,6 @@
 """The routes of webhook endpoints: for their owners only, with a log of deliveries to replay."""
 
+import json
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -78,15 +79,17 @@ async def test_endpoints_of_others_are_not_there(api: httpx2.AsyncClient, jobs: 
     assert (rotated, disabled) == (None, None)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "", "x", "http://example.com/", "ftp://example.com/", "https://", "https://a:b@example.com/",
-        "https://exa\x00mple.com/", "https://example.com/" + "x" * 2000, "\ud800",
-    ],
+REFUSED = (
+    "", "x", "http://example.com/", "ftp://example.com/", "https://", "https://a:b@example.com/",
+    "https://exa\x00mple.com/", "https://example.com/" + "x" * 2000, "https://example.com/\ud800",
 )  # fmt: skip
-async def test_urls_that_are_refused(api: httpx2.AsyncClient, url: str, jobs: JobScene) -> None:
-    assert (await api.post(AT, json={"url": url})).status_code == 422
+
+
+async def test_urls_that_are_refused(api: httpx2.AsyncClient, jobs: JobScene) -> None:
+    for url in REFUSED:
+        body, kind = json.dumps({"url": url}), {"Content-Type": "application/json"}
+        response = await api.post(AT, content=body, headers=kind)
+        assert response.status_code == 422, url
     assert not await jobs.sql("SELECT 1 FROM webhook_endpoint")
 
 

@@ -98,7 +98,7 @@ def parse(url: str) -> httpx2.URL:
     """The URL. Raises RefusedTargetError for what a webhook cannot be sent to, whatever it stands for."""
     try:
         target = httpx2.URL(url)
-    except httpx2.InvalidURL as error:
+    except (httpx2.InvalidURL, UnicodeError) as error:
         raise RefusedTargetError(f"no URL: {error}") from None
     if target.scheme not in {"http", "https"} or not target.host:
         raise RefusedTargetError("an https URL is needed")
