@@ -33,8 +33,9 @@ async def running(jobs: JobScene, model: LlmServer) -> AsyncIterator[tuple[LlmSc
                 yield scene, proxy
 
 
-async def start(language: str, url: str, document: int) -> Process:
-    """A client, submitting a job about a document."""
+@asynccontextmanager
+async def client_of(language: str, url: str, document: int) -> AsyncIterator[Process]:
+    """A client that submits a job about a document."""
     who = f"X-User: {OWNER}"
     words = {
         "python": [sys.executable, str(CLIENTS / "follow.py"), "--header", who],
@@ -42,19 +43,26 @@ async def start(language: str, url: str, document: int) -> Process:
     }[language]
     words += [f"{url}/summaries", json.dumps({"document_id": document})]
     words += [who] if language == "javascript" else []
-    return await asyncio.create_subprocess_exec(*words, stdout=PIPE, stderr=PIPE)
+    process = await asyncio.create_subprocess_exec(*words, stdout=PIPE, stderr=PIPE)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
 
 
 @pytest.mark.parametrize("language", ["python", "javascript"])
-async def test_followed_over_broken_connections(jobs: JobScene, language: str) -> None:
-    async with running(jobs, LlmServer(tokens=WORDS, pause=0.1)) as (scene, proxy):
+async def test_followed_over_broken_connections_and_cancelled(jobs: JobScene, language: str) -> None:
+    async with running(jobs, LlmServer(tokens=WORDS, pause=0.05)) as (scene, proxy):
+        url, document = f"http://{proxy.host}:{proxy.port}", await scene.document()
         # When the answer to the submission gets lost, and then the stream breaks again and again
         proxy.close_after(b"HTTP/1.1 202", "to_client")
-        client = await start(language, f"http://{proxy.host}:{proxy.port}", await scene.document())
-        assert await asyncio.to_thread(proxy.triggered.wait, 60)
-        proxy.close_after(b"event: delta", "to_client", deliver=True, times=3)
-        scene.worker()
-        out, err = await asyncio.wait_for(client.communicate(), 90)
+        async with client_of(language, url, document) as client:
+            assert await asyncio.to_thread(proxy.triggered.wait, 60)
+            proxy.close_after(b"event: delta", "to_client", deliver=True, times=3)
+            scene.worker()
+            out, err = await asyncio.wait_for(client.communicate(), 90)
         # Then there is one job, and its text is there once, without a gap
         assert client.returncode == 0, err.decode()
         assert out.decode() == "".join(WORDS)
@@ -62,16 +70,14 @@ async def test_followed_over_broken_connections(jobs: JobScene, language: str) -
         assert await jobs.states() == {"succeeded": 1}
         assert len(scene.llm.calls) == 1
         assert proxy.accepted >= 5
-
-
-@pytest.mark.parametrize("language", ["python", "javascript"])
-async def test_cancelled(jobs: JobScene, language: str) -> None:
-    async with running(jobs, LlmServer(tokens=WORDS, pause=600)) as (scene, proxy):
-        client = await start(language, f"http://{proxy.host}:{proxy.port}", await scene.document())
-        scene.worker()
-        assert client.stdout is not None
-        assert await asyncio.wait_for(client.stdout.readexactly(6), 60) == b"word-0"
-        client.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(client.wait(), 60) == 130
+        # When another one is interrupted in the middle
+        scene.llm.tokens *= 100
+        async with client_of(language, url, document) as client:
+            assert client.stdout is not None
+            assert await asyncio.wait_for(client.stdout.readexactly(6), 60) == b"word-0"
+            client.send_signal(signal.SIGINT)
+            await asyncio.wait_for(client.communicate(), 60)
+        # Then its job is cancelled, and the model is no longer listened to
+        assert client.returncode == 130
         await jobs.until_state("cancelled")
         await eventually(lambda: scene.llm.in_flight == 0, 30)

@@ -101,7 +101,7 @@ async def test_submit_reload_cancel_and_the_log(jobs: JobScene) -> None:
         assert receiver.got[0].id == receiver.got[1].id
 
         # When another job is cancelled in the middle
-        model.pause = 600
+        model.tokens *= 100
         await submit(page, "second", first)
         await expect(page.locator("#text")).to_contain_text("onerror", timeout=PATIENCE)
         await page.click("#cancel")

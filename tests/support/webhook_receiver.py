@@ -106,7 +106,9 @@ async def receiving(*script: str, always: str = "204 Thanks") -> AsyncIterator[R
     receiver = Receiver(deque(script), always)
     server = await asyncio.start_server(receiver.connected, "127.0.0.1", 0)
     receiver.url = f"http://localhost:{server.sockets[0].getsockname()[1]}/hook"
-    yield receiver
-    server.close()
-    await receiver.close()
-    await server.wait_closed()
+    try:
+        yield receiver
+    finally:
+        server.close()
+        await receiver.close()
+        await server.wait_closed()
