@@ -58,7 +58,7 @@ format: $(VENV)/synced ## mend what the linter and the formatter can mend
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-services: ## install what is missing of PostgreSQL, Redis and RabbitMQ (the tests start their own)
+services: ## install what is missing of PostgreSQL, Redis, RabbitMQ (the tests start their own), Chromium, Node.js
 	@bash tools/services.sh "$(PYTHON)"
 
 bench: $(BENCH_KINDS:%=$(VENV)-%/synced) ## throughput, memory and growth beside other engines

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the servers that the tests start themselves: PostgreSQL, Redis and RabbitMQ.
+# Installs the servers that the tests start themselves, PostgreSQL, Redis and RabbitMQ, and what their clients
+# run in: Chromium, for the page of examples/summaries, and Node.js, for examples/clients.
 #
 #   tools/services.sh [PYTHON]
 #
@@ -8,10 +9,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${1:-python3}
+all="PostgreSQL, Redis, RabbitMQ, Chromium and Node.js are installed."
 
 missing() { "$python" tests/support/binaries.py; }
 
-absent=$(missing) && { echo "PostgreSQL, Redis and RabbitMQ are installed."; exit 0; }
+absent=$(missing) && { echo "$all"; exit 0; }
 echo "Not installed: ${absent//$'\n'/, }"
 
 as_root=()
@@ -28,6 +30,8 @@ for name in $absent; do
         PostgreSQL) packages+=(postgresql) ;;
         Redis) packages+=(redis-server) ;;
         RabbitMQ) packages+=(rabbitmq-server) ;;
+        Chromium) packages+=(chromium) ;;
+        Node.js) packages+=(nodejs) ;;
     esac
 done
 
@@ -43,7 +47,7 @@ if [ "$can_install" = yes ]; then
     "${as_root[@]}" apt-get update
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install --yes --no-install-recommends "${packages[@]}"
-    absent=$(missing) && { echo "PostgreSQL, Redis and RabbitMQ are installed."; exit 0; }
+    absent=$(missing) && { echo "$all"; exit 0; }
     echo "Still not installed: ${absent//$'\n'/, }" >&2
     exit 1
 fi
@@ -54,9 +58,10 @@ They cannot be installed from here: that takes apt-get, and root or sudo without
 Install them by hand, then run make again:
 
     Debian, Ubuntu   sudo apt-get install ${packages[*]}
-    macOS            brew install postgresql@17 redis rabbitmq
-    elsewhere        any PostgreSQL >= 15, Redis >= 6.2 and RabbitMQ >= 3.10; where they are not found, set
-                     TEST_POSTGRES_BIN (a folder), TEST_REDIS_SERVER, TEST_RABBITMQ_SERVER (programs)
+    macOS            brew install postgresql@17 redis rabbitmq chromium node
+    elsewhere        any PostgreSQL >= 15, Redis >= 6.2, RabbitMQ >= 3.10, Chromium and Node.js >= 18; where
+                     they are not found, set TEST_POSTGRES_BIN (a folder), TEST_REDIS_SERVER,
+                     TEST_RABBITMQ_SERVER, TEST_CHROMIUM, TEST_NODE (programs)
 TEXT
 if docker info >/dev/null 2>&1; then
     cat >&2 <<'TEXT'

@@ -1,12 +1,18 @@
 """Webhooks reach no address that is not public, whatever their name stands for when."""
 
 import asyncio
+import ssl
+import subprocess
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
+import httpx2
 import pytest
 
+from app.core import webhook_target
 from app.core.webhook_target import RefusedTargetError, Reply, is_public, post
 
 HERE = [ip_network("127.0.0.0/8")]
@@ -14,7 +20,9 @@ OK = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 @asynccontextmanager
-async def receiver(*answers: bytes, stay: bool = False) -> AsyncIterator[tuple[int, list[bytes]]]:
+async def receiver(
+    *answers: bytes, stay: bool = False, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[int, list[bytes]]]:
     """A server that answers so, part by part; its port, and what it got."""
     got: list[bytes] = []
     clients: set[asyncio.StreamWriter] = set()
@@ -28,7 +36,7 @@ async def receiver(*answers: bytes, stay: bool = False) -> AsyncIterator[tuple[i
         if not stay:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1], got
     finally:
@@ -129,3 +137,46 @@ async def test_what_a_receiver_answers_is_bounded() -> None:
     async with receiver(b"HTTP/1.1 200 OK\r\nX", stay=True) as (port, _):
         with pytest.raises(TimeoutError):
             await post(f"http://127.0.0.1:{port}/", b"body", {}, allowed=HERE, timeout=0.3)
+
+
+async def test_the_certificate_has_to_be_the_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a receiver with a certificate of its name, from somebody we trust
+    key, chain = tmp_path / "key.pem", tmp_path / "chain.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=here"]
+    words += ["-addext", "subjectAltName=DNS:receiver.test", "-keyout", str(key), "-out", str(chain)]
+    subprocess.run(words, check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(chain, key)
+    trust = ssl.create_default_context(cafile=str(chain))
+    monkeypatch.setattr(webhook_target, "certificates", lambda: trust)
+    async with receiver(OK, tls=tls) as (port, _):
+        for host, right in (("receiver.test", True), ("other.test", False), ("127.0.0.1", False)):
+            sending = post(
+                f"https://{host}:{port}/", b"body", {}, allowed=HERE, look_up=names("127.0.0.1"), timeout=30
+            )
+            if right:
+                assert (await sending).status == 204
+            else:
+                with pytest.raises(httpx2.ConnectError):
+                    await sending
+
+
+async def test_an_address_of_ipv6_is_connected_to() -> None:
+    with pytest.raises(httpx2.ConnectError):
+        await post(
+            "http://receiver.test:1/", b"body", {}, allowed=[ip_network("::1/128")], look_up=names("::1")
+        )
+
+
+async def test_names_that_hang_hold_up_nobody_elses_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr(webhook_target.socket, "getaddrinfo", lambda *_, **__: answer.wait(60) and [])
+    try:
+        hanging = [
+            asyncio.ensure_future(post("https://slow.test/", b"body", {}, timeout=0.2)) for _ in range(40)
+        ]
+        found = await asyncio.gather(*hanging, return_exceptions=True)
+        assert {type(one) for one in found} == {TimeoutError}
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: 1), 30) == 1
+    finally:
+        answer.set()

@@ -14,13 +14,13 @@ from support.workers import ROOT
 def empty_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(binaries, "_newest", lambda _: None)
-    for variable in ("TEST_REDIS_SERVER", "TEST_RABBITMQ_SERVER", "TEST_POSTGRES_BIN"):
-        monkeypatch.delenv(variable, raising=False)
+    for name in ("REDIS_SERVER", "RABBITMQ_SERVER", "POSTGRES_BIN", "CHROMIUM", "NODE"):
+        monkeypatch.delenv(f"TEST_{name}", raising=False)
 
 
 @pytest.mark.usefixtures("empty_machine")
 def test_what_is_missing_is_named_with_the_way_out() -> None:
-    assert binaries.missing() == ["PostgreSQL", "Redis", "RabbitMQ"]
+    assert binaries.missing() == ["PostgreSQL", "Redis", "RabbitMQ", "Chromium", "Node.js"]
     with pytest.raises(binaries.MissingServer, match=r"Redis is not installed: run `make services`, or set"):
         binaries.redis_server()
 

@@ -1,4 +1,4 @@
-"""Where the servers' programs are on this machine.
+"""Where the servers' programs are on this machine, and those of the tests' clients: a browser and Node.js.
 
 Standard library only: `make services` runs it before anything is installed
 (`python3 tests/support/binaries.py` prints what is missing and exits 1).
@@ -78,13 +78,25 @@ def epmd() -> Path:
     return _program("Erlang's epmd", "TEST_EPMD", "epmd", patterns)
 
 
+def chromium() -> Path:
+    """The browser."""
+    return _program("Chromium", "TEST_CHROMIUM", "chromium", ())
+
+
+def node() -> Path:
+    """What runs JavaScript outside of a browser."""
+    return _program("Node.js", "TEST_NODE", "node", ())
+
+
 def missing() -> list[str]:
-    """Names of the services that are not installed."""
+    """Names of what is not installed."""
     absent = []
     for name, find in (
         ("PostgreSQL", postgres_folder),
         ("Redis", redis_server),
         ("RabbitMQ", rabbitmq_server),
+        ("Chromium", chromium),
+        ("Node.js", node),
     ):
         try:
             find()

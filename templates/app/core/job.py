@@ -70,6 +70,8 @@ class JobContext(Generic[T]):
     data: T
     owner: str
     attempt: int = 1
+    counted: int = 1
+    """The number of this attempt without those that were nobody's fault, and those before a replay."""
     progress: float | None = field(default=None, init=False)
     note: str | None = field(default=None, init=False)
     answer: Any = field(default=None, init=False)

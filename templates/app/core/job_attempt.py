@@ -106,7 +106,8 @@ class Attempt:
             data = kind.payload.model_validate(self.row.payload)
         except ValidationError as error:
             return self.settled(Dead(f"payload of {kind.name}: {fields(error)}"))
-        self.job = JobContext(self.id, kind.name, data, self.row.owner, self.number)
+        counted = self.number - self.row.excused
+        self.job = JobContext(self.id, kind.name, data, self.row.owner, self.number, counted)
         try:
             return self.settled(await self._bounded_run(kind, self.job))
         except Exception as error:

@@ -20,6 +20,8 @@ class WebhookSettings(BaseSettings):
     """How long a receiver may take to answer."""
     webhook_disable_after_days: float = Field(default=5, gt=0)
     """An endpoint that has taken nothing for this long is disabled."""
+    webhook_rotation_hours: float = Field(default=24, gt=0)
+    """How long a key that was replaced signs beside the new one, so that the receiver can change over."""
     webhook_allowed_networks: list[IPv4Network | IPv6Network] = []
     """Networks that are not public and may be sent to all the same, over http too, as JSON:
     ["10.1.0.0/16"].

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import httpx2
@@ -21,6 +24,8 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 LookUp = Callable[[str, int], Awaitable[Sequence[str]]]
 
+# Threads of their own: a name that takes long to look up, a stranger's doing, holds up nothing else.
+LOOKING_UP = ThreadPoolExecutor(64, "webhook-names")
 # Of IPv6 only this is unicast on the internet: it leaves out mapped IPv4 and NAT64, which lead elsewhere.
 GLOBAL_V6 = ip_network("2000::/3")
 # 6to4 and Teredo have an IPv4 address inside; the rest is for documents and protocols.
@@ -44,7 +49,8 @@ class Reply:
 
 async def look_up(host: str, port: int) -> Sequence[str]:
     """The addresses of a name."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(LOOKING_UP, ask)
     return [str(address[0]) for *_, address in found]
 
 
@@ -65,10 +71,12 @@ async def post(
     target = parse(url)
     port = target.port or (443 if target.scheme == "https" else 80)
     async with asyncio.timeout(timeout):
-        address = choose(target, await look_up(target.host, port), allowed)
+        address = choose(target, await look_up(target.raw_host.decode(), port), allowed)
         # Neither a proxy nor credentials of the environment: they would make the check meaningless.
         async with (
-            httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=timeout) as client,
+            httpx2.AsyncClient(
+                trust_env=False, follow_redirects=False, timeout=timeout, verify=certificates()
+            ) as client,
             client.stream(
                 "POST",
                 target.copy_with(host=str(address)),
@@ -80,11 +88,17 @@ async def post(
             return Reply(response.status_code, parse_retry_after(response.headers))
 
 
+@cache
+def certificates() -> ssl.SSLContext:
+    """Whom we trust; to load them is most of what a client costs."""
+    return httpx2.create_ssl_context()
+
+
 def parse(url: str) -> httpx2.URL:
     """The URL. Raises RefusedTargetError for what a webhook cannot be sent to, whatever it stands for."""
     try:
         target = httpx2.URL(url)
-    except httpx2.InvalidURL as error:
+    except (httpx2.InvalidURL, UnicodeError) as error:
         raise RefusedTargetError(f"no URL: {error}") from None
     if target.scheme not in {"http", "https"} or not target.host:
         raise RefusedTargetError("an https URL is needed")

@@ -15,8 +15,9 @@ Moment = DateTime(timezone=True)
 
 
 class WebhookEndpoint(Base):
-    """`secrets` sign what is sent: the first one is the newest, and the next ones are still valid while the
-    receiver changes over. `failing_since` is since when it has taken nothing.
+    """`secrets` sign what is sent: the first one is the newest, and the one that it has replaced at
+    `rotated_at` signs, too, while the receiver changes over. `failing_since` is since when it has taken
+    nothing.
     """
 
     __tablename__ = "webhook_endpoint"
@@ -27,6 +28,7 @@ class WebhookEndpoint(Base):
     url: Mapped[str] = mapped_column(Text)
     secrets: Mapped[list[str]] = mapped_column(ARRAY(Text))
     created_at: Mapped[datetime] = mapped_column(Moment, server_default=func.now())
+    rotated_at: Mapped[datetime | None] = mapped_column(Moment)
     failing_since: Mapped[datetime | None] = mapped_column(Moment)
     disabled_at: Mapped[datetime | None] = mapped_column(Moment)
     last_error: Mapped[str | None] = mapped_column(Text)

@@ -7,7 +7,8 @@
     python -m app.workers.dead_letters order_paid drop --type shop.order.paid.v9 --yes
     python -m app.workers.dead_letters order_paid export letters.jsonl
 
-Those of jobs belong to `job_dispatcher`, those of what was no task at all to `celery`.
+Those of jobs belong to `job_dispatcher`, `llm_jobs` and `webhooks`, whichever of them there is; those of
+what was no task at all to `celery`.
 Data goes to stdout, remarks to stderr. Exit codes: 0 done; 1 the broker is away, or not all could be done,
 and the command may be repeated; 2 wrong usage; 3 there is no letter with an id that was given; 4 nothing
 was dropped for want of --yes; 78 the settings are refused; 130 interrupted, and may be repeated.
@@ -40,7 +41,7 @@ Command = Callable[[DeadLetters, argparse.Namespace], Awaitable[int]]
 TASKS = "app.tasks"
 # Not imported above: only projects with Celery have it.
 CELERY = "app.core.celery_letters"
-JOBS = "app.workers.job_dispatcher"
+JOBS = ("app.workers.job_dispatcher", "app.workers.llm_jobs", "app.workers.webhooks")
 AGO = re.compile(r"(\d{1,5})([smhd])")
 REPLACE = "backslashreplace"
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -84,7 +85,7 @@ async def run(args: argparse.Namespace) -> int:
 
 def owners() -> dict[str, str]:
     """Names and modules of all that may have dead letters; of one name, the consumer comes first."""
-    found = {name: path for name, path in available() if path == JOBS or path.startswith("app.consumers.")}
+    found = {name: path for name, path in available() if path in JOBS or path.startswith("app.consumers.")}
     spec = importlib.util.find_spec(TASKS)
     tasks = pkgutil.iter_modules(spec.submodule_search_locations) if spec else ()
     celery = {task.name: f"{TASKS}.{task.name}" for task in tasks}
