@@ -8,7 +8,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-docker test-matrix test-fast check format services bench lock clean distclean
+.PHONY: help demo test test-docker test-matrix test-pythons test-fast check format services bench skill release \
+	evals picture lock clean distclean
 
 ARGS ?=
 VENV := .venv
@@ -43,6 +44,9 @@ test-docker: ## make test in a container, for machines where nothing may be inst
 test-matrix: services $(VENV)/synced ## the brokers' tests on six generations of servers (ARGS=--quick: the most telling)
 	@PYTHONPATH=tests $(PY) -m support.matrix $(ARGS)
 
+test-pythons: $(VENV)/uv-ready ## the fast tests on every Python >= 3.11 here, with the lowest and the newest packages
+	@$(PY) -m tools.pythons $(ARGS)
+
 test-fast: $(VENV)/synced ## the tests that need no server, in less than a minute
 	@$(PY) -m pytest -m fast $(ARGS)
 
@@ -63,6 +67,12 @@ services: ## install what is missing of PostgreSQL, Redis and RabbitMQ (the test
 
 bench: $(BENCH_KINDS:%=$(VENV)-%/synced) ## throughput, memory and growth beside other engines
 	@$(VENV)-bench/bin/python -m benchmarks.run $(ARGS)
+
+skill: ## the skill as one file, dist/python-async-workers.skill
+	@"$(PYTHON)" -m tools.archive dist
+
+release: ## the version of SKILL.md where else it is read, its notes and the archive, into dist/
+	@"$(PYTHON)" -m tools.release dist
 
 lock: $(VENV)/uv-ready ## pin the newest versions into requirements/
 	@for group in uv templates test dev $(BENCH_KINDS); do \
