@@ -1,10 +1,10 @@
-"""Runs the fast tests on each Python of this machine, with the lowest and the newest allowed versions of packages.
+"""Runs the fast tests on each Python of this machine, with the lowest and the newest packages.
 
     python -m tools.pythons                     every Python >= 3.11 that is found
     python -m tools.pythons --lowest            only with the lowest versions (or --newest)
     python -m tools.pythons --python /usr/bin/python3.13
 
-Environments go into .venv-pythons/ and are used again. The table goes to stdout. Exit codes: 0 all passed, 1 not.
+Environments go into .venv-pythons/ and are kept. The table goes to stdout. Exit codes: 0 all passed, 1 not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TOLD = ("fastapi", "sqlalchemy", "celery", "aio-pika", "redis", "apscheduler")
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one Python with one set of packages. `outcome` is pytest's last line, or what failed before."""
+    """What came of one Python and one set of packages; `outcome` is pytest's last line, or an error."""
 
     python: str
     packages: str
