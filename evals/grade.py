@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evals import procfile
 from evals.deployment import DeploymentError
 from evals.stage import Finding, staged
 from evals.tasks import TASKS, Task
@@ -63,13 +64,14 @@ async def grade(task: Task, project: Path, *, patience: float = PATIENCE) -> Gra
     ledgers: list[str] = []
     logs = reason = ""
     try:
+        procfile.read(project)  # before servers are started for nothing
         async with staged(project, rabbit=task.rabbit, copies=task.copies, patience=patience) as stage:
             found, ledgers = stage.findings, stage.ledgers
             try:
                 await task.play(stage)
             finally:
                 logs = stage.deployment.logs()
-    except DeploymentError as error:
+    except (DeploymentError, OSError, ValueError) as error:
         reason = str(error)
     except Exception as error:  # whatever the project answers, a grading comes out
         reason = f"{type(error).__name__}: {error}"

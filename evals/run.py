@@ -61,12 +61,16 @@ class Agent:
         }
         environment.pop("PYTHONPATH", None)  # this repository's, which would hide the project's own modules
         began = time.monotonic()
-        with (folder / "stdout.txt").open("wb") as out, (folder / "stderr.txt").open("wb") as err:
+        with (
+            (folder / "ticket.txt").open("rb") as given,
+            (folder / "stdout.txt").open("wb") as out,
+            (folder / "stderr.txt").open("wb") as err,
+        ):
             process = subprocess.Popen(
                 ["/bin/sh", "-c", self.command],
                 cwd=project,
                 env=environment,
-                stdin=(folder / "ticket.txt").open("rb"),
+                stdin=given,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable
+from contextlib import suppress
 from http import HTTPStatus
 
 import httpx2
 
 from evals.stage import Stage
+from support.wait import eventually
 from world.client import drop, fail, hang
 
 EXPECTATIONS = (
@@ -46,6 +48,10 @@ async def play(stage: Stage) -> None:
     async def effects() -> list[Hashable]:
         return [effect.body["to"] for effect in await stage.world.effects("mail")]
 
+    async def mailed() -> bool:
+        stage.deployment.keep_up()
+        return bool(await effects())
+
     await stage.world.script("mail", hang(FOREVER, times=None))
     async with stage.client() as client:
         answered = await confirm(client)
@@ -59,6 +65,10 @@ async def play(stage: Stage) -> None:
     await stage.world.script("mail", drop(times=3))
     await asyncio.to_thread(stage.deployment.start)
     await wave()
+    with suppress(
+        AssertionError
+    ):  # the account tells; a worker that has just been started may die of SIGTERM
+        await eventually(mailed, stage.patience)
     await asyncio.to_thread(stage.deployment.redeploy)
     await wave()
     await stage.account("confirmations by mail", accepted, effects)
