@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import httpx2
 
 from evals.stage import POLL_SECONDS, Stage
+from support.wait import eventually
 from world.client import hang
 
 EXPECTATIONS = (
@@ -53,7 +55,13 @@ async def play(stage: Stage, work: Work) -> None:
                 if answer.status_code == HTTPStatus.ACCEPTED and "Location" in answer.headers:
                     places[number] = answer.headers["Location"]
 
+    async def begun() -> bool:
+        stage.deployment.keep_up()
+        return bool(await stage.world.calls("llm") or await work.effects(stage))
+
     await wave(range(1, JOBS + 1))
+    with suppress(AssertionError):  # the account tells
+        await eventually(begun, stage.patience)
     await asyncio.to_thread(stage.deployment.kill)
     await asyncio.to_thread(stage.deployment.start)
     await wave(range(JOBS + 1, 2 * JOBS + 1))

@@ -26,9 +26,9 @@ WAVE = 20
 REPEATED = 10
 SLOW = """
 CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END $$;
-CREATE TRIGGER slow BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION be_slow();
+$$ BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END $$
 """
+SLOW_ROW = "CREATE TRIGGER slow BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION be_slow()"
 
 Publish = Callable[[list[bytes]], Awaitable[None]]
 
@@ -62,7 +62,8 @@ async def play(stage: Stage, topic: Topic) -> None:
     publish = to_rabbit(stage, topic) if stage.rabbit_url else to_redis(stage, topic)
     number = 3 * WAVE
     await stage.sql(topic.rows.replace("{count}", str(number)))
-    await stage.sql(SLOW.format(table=topic.table))
+    for statement in (SLOW, SLOW_ROW.format(table=topic.table)):
+        await stage.sql(statement)
 
     async def effects() -> list[Hashable]:
         return [row[0] for row in await stage.sql(topic.effects)]
