@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from support.workers import WorkerProcess
 RELEASE_SECONDS = 120
 GRACE_SECONDS = 30.0
 RESTARTS = 50  # of all processes together: a crash loop ends
+RESTART_SECONDS = 1.0  # between two of them
 
 
 class DeploymentError(Exception):
@@ -46,6 +48,7 @@ class Deployment:
         self.workers: list[WorkerProcess] = []
         self.exit_codes: list[int] = []
         self.restarts = 0
+        self._next_restart = 0.0
         for name, line in self._lines.items():
             if name == procfile.WEB:
                 self.web = self._process(name, line)
@@ -97,10 +100,13 @@ class Deployment:
                 raise DeploymentError(str(error)) from error
 
     def keep_up(self) -> None:
-        """Restart what has ended by itself."""
+        """Restart what has ended by itself, all at once and not without end."""
+        if time.monotonic() < self._next_restart or self.restarts >= RESTARTS:
+            return
         for process in self.processes:
-            if not process.running and self.restarts < RESTARTS:
+            if not process.running:
                 self.restarts += 1
+                self._next_restart = time.monotonic() + RESTART_SECONDS
                 process.start()
 
     def kill(self, *, web: bool = True) -> None:

@@ -113,7 +113,7 @@ class Stage:
 async def staged(
     project: Path, *, rabbit: bool = False, copies: int = 1, patience: float = 60.0
 ) -> AsyncIterator[Stage]:
-    """Servers and the running project. DeploymentError when it does not run."""
+    """Servers, RabbitMQ only if asked for, and the running project. DeploymentError when it does not run."""
     with ExitStack() as stack:
         postgres = stack.enter_context(PostgresServer())
         redis = stack.enter_context(RedisServer(appendonly=True))
@@ -123,7 +123,7 @@ async def staged(
             environment = {
                 "DATABASE_URL": url,
                 "REDIS_URL": redis.url,
-                "RABBITMQ_URL": rabbit_url,
+                **({"RABBITMQ_URL": rabbit_url} if rabbit else {}),
                 "CELERY_BROKER_URL": redis.url,
                 **world.environment(),
             }

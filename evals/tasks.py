@@ -67,6 +67,7 @@ ARRIVED = messages.Topic(
     rows="INSERT INTO book (title, text) SELECT 'A book', 'Words' FROM generate_series(1, {count})",
     table="arrival",
     effects="SELECT book_id FROM arrival",
+    rabbit=True,
 )
 
 

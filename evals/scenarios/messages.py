@@ -43,6 +43,7 @@ class Topic:
     rows: str
     table: str
     effects: str
+    rabbit: bool = False
 
     def message(self, number: int) -> bytes:
         """A CloudEvent; the same number gives the same message."""
@@ -59,7 +60,7 @@ class Topic:
 
 async def play(stage: Stage, topic: Topic) -> None:
     """Three waves: workers are killed in the first, deployed in the second; the third has bad messages."""
-    publish = to_rabbit(stage, topic) if stage.rabbit_url else to_redis(stage, topic)
+    publish = to_rabbit(stage, topic) if topic.rabbit else to_redis(stage, topic)
     number = 3 * WAVE
     await stage.sql(topic.rows.replace("{count}", str(number)))
     for statement in (SLOW, SLOW_ROW.format(table=topic.table)):

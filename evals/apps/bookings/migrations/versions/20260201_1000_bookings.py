@@ -27,7 +27,7 @@ def upgrade() -> None:
     op.create_table(
         "booking_note",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("booking_id", sa.ForeignKey("booking.id"), nullable=False, index=True),
+        sa.Column("booking_id", sa.Integer, sa.ForeignKey("booking.id"), nullable=False, index=True),
         sa.Column("what", sa.Text, nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
     )

@@ -25,7 +25,7 @@ def upgrade() -> None:
     op.create_table(
         "arrival",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("book_id", sa.ForeignKey("book.id"), nullable=False),
+        sa.Column("book_id", sa.Integer, sa.ForeignKey("book.id"), nullable=False),
         sa.Column("copies", sa.Integer, nullable=False),
     )
     op.create_table(
@@ -37,7 +37,7 @@ def upgrade() -> None:
     op.create_table(
         "summary",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("book_id", sa.ForeignKey("book.id"), nullable=False),
+        sa.Column("book_id", sa.Integer, sa.ForeignKey("book.id"), nullable=False),
         sa.Column("text", sa.Text, nullable=False),
     )
 
