@@ -16,7 +16,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -84,6 +83,9 @@ class Terminal:
             del self.rows[:-HEIGHT]
 
     def _put(self, character: str) -> None:
+        if self.column == WIDTH:
+            self._down()
+            self.column = 0
         line = self.rows[self.row]
         line.extend([BLANK] * (self.column - len(line)))
         line[self.column : self.column + 1] = [(character, self.style)]
@@ -94,16 +96,15 @@ class Terminal:
         return [list(line) for line in self.rows]
 
 
-def record(command: Sequence[str]) -> tuple[int, list[tuple[float, str]]]:
-    """Run in a pseudo-terminal; the exit code, and what was written when, in seconds."""
+def record(command: Sequence[str]) -> tuple[int, list[str]]:
+    """Run in a pseudo-terminal; the exit code, and what was written, piece by piece."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(WIDTH), "LINES": str(HEIGHT)}
     environment.pop("NO_COLOR", None)
-    began = time.monotonic()
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, env=environment) as process:
         os.close(theirs)
-        written = [(time.monotonic() - began, text) for text in pieces(ours)]
+        written = list(pieces(ours))
     os.close(ours)
     return process.returncode, written
 
@@ -120,16 +121,18 @@ def pieces(terminal: int) -> Iterator[str]:
         yield data.decode("ascii", errors="replace")
 
 
-def frames(written: Sequence[tuple[float, str]]) -> list[list[list[Cell]]]:
-    """Screens at equal distances of time, the last one included."""
-    terminal, screens = Terminal(), []
-    end = written[-1][0] if written else 0.0
-    due = [end * number / FRAMES for number in range(1, FRAMES)]
-    for at, text in written:
-        while due and at > due[0]:
+def frames(written: Sequence[str]) -> list[list[list[Cell]]]:
+    """Screens at equal distances of what was written, the last one included. In time, most would show the
+    preparations, in which little happens.
+    """
+    screens: list[list[list[Cell]]] = []
+    terminal, so_far = Terminal(), 0
+    total = sum(map(len, written))
+    for text in written:
+        if so_far * FRAMES >= total * (len(screens) + 1):
             screens.append(terminal.screen())
-            due.pop(0)
         terminal.feed(text)
+        so_far += len(text)
     return [*screens, terminal.screen()]
 
 
@@ -180,7 +183,7 @@ def main(arguments: Sequence[str]) -> int:
         target.write_text(draw(frames(written)), encoding="utf-8")
         print(f"{target}: {target.stat().st_size} bytes")
     else:
-        sys.stderr.write("".join(text for _, text in written)[-2000:])
+        sys.stderr.write("".join(written)[-2000:])
     return code
 
 

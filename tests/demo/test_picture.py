@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-import xml.etree.ElementTree as ET  # noqa: S405  # a file of this repository
+import xml.etree.ElementTree as ET  # a file of this repository
 from pathlib import Path
 
 from docs.documents import ROOT
@@ -34,6 +34,14 @@ def test_a_screen_that_scrolls() -> None:
 
     assert len(terminal.screen()) == picture.HEIGHT
     assert "".join(character for character, _ in terminal.screen()[-2]) == "99"
+
+
+def test_a_line_that_is_too_long_goes_on_below() -> None:
+    terminal = picture.Terminal()
+
+    terminal.feed("x" * (picture.WIDTH + 1))
+
+    assert [len(line) for line in terminal.screen()] == [picture.WIDTH, 1]
 
 
 def test_a_program_is_recorded(tmp_path: Path) -> None:
