@@ -8,7 +8,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-docker test-matrix test-fast check format services bench lock clean distclean
+.PHONY: help demo test test-docker test-matrix test-pythons test-fast check lint format services bench skill release \
+	evals picture lock clean distclean
 
 ARGS ?=
 VENV := .venv
@@ -27,26 +28,34 @@ UV = $(shell command -v uv 2>/dev/null || echo $(VENV)/bin/uv)
 say = printf '\n== %s\n' "$(1)"
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 demo: $(VENV)/synced ## workers in a fresh shop, one killed in the middle, and the account of it (no root, no services)
 	@$(PY) -m demo.run $(ARGS)
 
-test: services check ## everything, against real PostgreSQL, Redis and RabbitMQ (ARGS="-k relay" narrows)
+test: services lint ## everything, against real PostgreSQL, Redis and RabbitMQ (ARGS="-k relay" narrows)
 	@$(call say,tests against real servers)
 	@$(PY) -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 	@$(call say,all good)
 
 test-docker: ## make test in a container, for machines where nothing may be installed
-	docker run --rm --init -t -v "$(CURDIR)":/project -w /project python:3.11-bookworm make VENV=/tmp/venv test
+	docker run --rm --init -t -v "$(CURDIR)":/project -w /project python:3.11-bookworm \
+		make VENV=/tmp/venv test ARGS="-m 'not registry'" # that image has no npx
 
 test-matrix: services $(VENV)/synced ## the brokers' tests on six generations of servers (ARGS=--quick: the most telling)
 	@PYTHONPATH=tests $(PY) -m support.matrix $(ARGS)
 
+test-pythons: $(VENV)/uv-ready ## the fast tests on every Python >= 3.11 here, with the lowest and the newest packages
+	@$(PY) -m tools.pythons $(ARGS)
+
 test-fast: $(VENV)/synced ## the tests that need no server, in less than a minute
 	@$(PY) -m pytest -m fast $(ARGS)
 
-check: $(VENV)/synced ## linter, formatter and type checker
+check: lint ## linter, formatter, type checker, and the tests of the documents
+	@$(call say,documents)
+	@$(PY) -m pytest -q -m fast tests/docs
+
+lint: $(VENV)/synced # what make check and make test begin with
 	@$(call say,ruff check)
 	@$(VENV)/bin/ruff check .
 	@$(call say,ruff format --check)
@@ -64,6 +73,18 @@ services: ## install what is missing of PostgreSQL, Redis, RabbitMQ (the tests s
 bench: $(BENCH_KINDS:%=$(VENV)-%/synced) ## throughput, memory and growth beside other engines
 	@$(VENV)-bench/bin/python -m benchmarks.run $(ARGS)
 
+evals: $(VENV)/synced ## tickets for an agent, graded: ARGS="--agent 'COMMAND' --output FOLDER"
+	@PYTHONPATH=tests:examples $(PY) -m evals.run $(ARGS)
+
+picture: $(VENV)/synced ## a run of the demo as demo/picture.svg
+	@$(PY) -m tools.picture demo/picture.svg
+
+skill: ## the skill as one file, dist/python-async-workers.skill
+	@"$(PYTHON)" -m tools.archive dist
+
+release: ## the version of SKILL.md where else it is read, its notes and the archive, into dist/
+	@"$(PYTHON)" -m tools.release dist
+
 lock: $(VENV)/uv-ready ## pin the newest versions into requirements/
 	@for group in uv templates test dev $(BENCH_KINDS); do \
 		echo "  requirements/$$group.txt"; \
@@ -78,7 +99,7 @@ clean: ## remove what checks and tests leave behind
 	@find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean ## also remove the environments and the unpacked servers
-	@rm -rf .venv .venv-* .services
+	@rm -rf .venv .venv-* .services dist
 
 # --- environments ---------------------------------------------------------------------------------------
 

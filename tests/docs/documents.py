@@ -106,6 +106,7 @@ def one_line(text: str) -> str:
 
 SKILL = Document("SKILL.md")
 README = Document("README.md")
+CONTRIBUTING = Document("CONTRIBUTING.md")
 REFERENCES = [
     Document(path.relative_to(ROOT).as_posix()) for path in sorted((ROOT / "references").glob("*.md"))
 ]
@@ -113,4 +114,4 @@ QUEUE = Document("references/python-message-queue.md")
 CONSUMERS = Document("references/python-consumers.md")
 CRON = Document("references/python-cron-jobs.md")
 RUNTIME = [SKILL, *REFERENCES]
-ALL = [*RUNTIME, README]
+ALL = [*RUNTIME, README, CONTRIBUTING]

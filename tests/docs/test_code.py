@@ -9,8 +9,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from celery.bin.worker import worker as celery_worker
 
 import add_worker
+from app.core import celery_app, health
+from app.workers import cron, dead_letters, run
 from docs.documents import ALL, GAP, README, ROOT, RUNTIME, SKILL, Document, one_line, table_rows
 from workerkit.kinds import KINDS
 
@@ -19,6 +22,9 @@ SCRIPT = ROOT / "scripts" / "add_worker.py"
 PYTHON = [(d, f.text) for d in ALL for f in d.fences if f.language == "python"]
 BASH = [(d, line) for d in ALL for f in d.fences if f.language == "bash" for line in f.commands]
 ADDING = [(document, line) for document, line in BASH if "add_worker.py" in line]
+RUNNING = [(d, line) for d, line in BASH if "add_worker.py" not in line] + [
+    (d, line) for d in ALL for line in re.findall(r"`((?:python -m app\.|celery -A )[^`]+)`", d.prose)
+]
 
 
 def ids(value: object) -> str:
@@ -121,3 +127,27 @@ def test_files_of_the_package_exist(document: Document) -> None:
     for name in re.findall(r"`(?:app/)?((?:core|models|schemas|tests)/[\w/]*\.py)`", document.text):
         roots = [ROOT / "templates", *(ROOT / folder / "app" for folder in SOURCES)]
         assert any((root / name).is_file() for root in roots), name
+
+
+@pytest.mark.parametrize(("document", "line"), RUNNING, ids=ids)
+def test_commands_of_the_workers_are_understood(document: Document, line: str) -> None:
+    # What they do is tested elsewhere; here each is read by the program that it calls.
+    python, *words = (word for word in shlex.split(line) if not re.fullmatch(r"[A-Z_]+=\S+", word))
+    if python == "celery":
+        assert words[:3] == ["-A", celery_app.__name__, "worker"]
+        known = {option for parameter in celery_worker.params for option in parameter.opts}
+        assert {word for word in words[3:] if word.startswith("-")} <= known
+        return
+    assert (python, words[0]) == ("python", "-m"), document.name
+    module, arguments = words[1], words[2:]
+    match module:
+        case "app.workers.run":
+            assert set(arguments) <= {name for name, _ in run.available()}
+        case "app.workers.dead_letters":
+            dead_letters.parsed(arguments)
+        case "app.workers.cron":
+            cron.parser().parse_args(arguments)
+        case "app.core.health":
+            assert arguments in (["live"], ["ready"]), health.__doc__
+        case _:
+            pytest.fail(f"{document.name}: what reads {module}?")

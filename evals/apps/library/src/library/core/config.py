@@ -1,0 +1,17 @@
+"""Settings."""
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What the environment says."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore")
+
+    database_url: SecretStr = SecretStr("postgresql+asyncpg://localhost/library")
+    llm_url: str = "http://localhost:9100/llm"
+    llm_timeout_seconds: float = 30.0
+
+
+settings = Settings()

@@ -1,0 +1,191 @@
+"""Solutions by add_worker.py and the few lines that it leaves to do. They show that the grader can be passed.
+
+python -m evals.solutions 3 path/to/project      lays out the app and solves the task
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from evals.tasks import TASKS
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "add_worker.py"
+BOOKINGS, BOOKS = "app.services.bookings:BookingService", "library.services.books:BookService"
+RUN_CELERY = "celery: env REMAP_SIGTERM=SIGQUIT celery -A library.core.celery_app worker --concurrency 2"
+
+
+def add(project: Path, *words: str) -> None:
+    """Run the script."""
+    command = [sys.executable, str(SCRIPT), *words, "--project", str(project)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def processes(project: Path, *lines: str) -> None:
+    """Append to the Procfile."""
+    with (project / "Procfile").open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def edit(path: Path, *changes: tuple[str, str]) -> None:
+    """Replace text that must be there once."""
+    text = path.read_text(encoding="utf-8")
+    for old, new in changes:
+        if text.count(old) != 1:
+            raise ValueError(f"{path}: {old!r} is there {text.count(old)} times")
+        text = text.replace(old, new)
+    path.write_text(text, encoding="utf-8")
+
+
+def paid(project: Path) -> None:
+    """A consumer of Redis Streams."""
+    add(project, "redis-consumer", "paid", "--calls", f"{BOOKINGS}.mark_paid", "--type", "pay.captured.v1")
+    processes(project, "paid: python -m app.workers.run paid")
+
+
+def arrived(project: Path) -> None:
+    """A consumer of RabbitMQ."""
+    add(project, "rabbitmq-consumer", "arrived", "--calls", f"{BOOKS}.receive", "--type", "book.arrived.v1")
+    processes(project, "arrived: python -m library.workers.run arrived")
+
+
+def confirmation(project: Path) -> None:
+    """A message in the request's transaction, and a consumer that mails."""
+    add(project, "redis-consumer", "confirmation", "--calls", f"{BOOKINGS}.send_confirmation")
+    add(project, "outbox-relay")
+    names = ("confirmation", "outbox_relay")
+    processes(project, *(f"{name}: python -m app.workers.run {name}" for name in names))
+    edit(
+        project / "app" / "api" / "bookings.py",
+        (
+            "    await service.send_confirmation(booking_id)\n",
+            '    await enqueue(session, "bookings.confirmation.v1", Confirmation(booking_id=booking_id))\n',
+        ),
+        (
+            "from app.core.database import db\n",
+            (
+                "from app.consumers.confirmation import Confirmation\n"
+                "from app.core.database import db\nfrom app.core.outbox import enqueue\n"
+            ),
+        ),
+    )
+
+
+def occupancy(project: Path) -> None:
+    """A cron job."""
+    add(project, "cron-job", "occupancy", "--calls", f"{BOOKINGS}.count_occupancy", "--every", "10s")
+    processes(project, "scheduler: python -m app.workers.run scheduler")
+
+
+def tracked(project: Path, method: str, route: tuple[str, str], data: str) -> None:
+    """A job with a status."""
+    add(project, "celery-task", method, "--calls", f"{BOOKS}.{method}", "--tracked", "--with", "jobs-api")
+    processes(project, RUN_CELERY, "dispatcher: python -m library.workers.run job_dispatcher")
+    model = method.capitalize()
+    before, after = route
+    edit(
+        project / "src" / "library" / "api" / "books.py",
+        (before, after.replace("DATA", f"{method}, {model}({data})")),
+        (
+            "from library.core.database import db\n",
+            "from library.api.job_accept import accept\nfrom library.core.database import db\n",
+        ),
+        (
+            "from library.services.books import BookService\n",
+            (
+                "from library.services.books import BookService\n"
+                f"from library.tasks.{method} import {model}, {method}\n"
+            ),
+        ),
+        (
+            "from fastapi import APIRouter, Depends, Header\n",
+            "from fastapi import APIRouter, Depends, Header, Request, Response\n",
+        ),
+    )
+    edit(
+        project / "src" / "library" / "main.py",
+        (
+            "app.include_router(books.router)\n",
+            (
+                "app.include_router(books.router)\napp.include_router(jobs_router(books.member))\n"
+                "app.add_exception_handler(Problem, answer_problem)\n"
+            ),
+        ),
+        (
+            "from library.api import books\n",
+            (
+                "from library.api import books\nfrom library.api.job_accept import Problem, answer_problem\n"
+                "from library.api.jobs import jobs_router\n"
+            ),
+        ),
+    )
+
+
+ACCEPT = "    return await accept(request, DATA, owner=owner)\n"
+OWNER = "owner: Annotated[str, Depends(member)], request: Request) -> Response:"
+
+
+def export(project: Path) -> None:
+    """Exports as jobs."""
+    before = '''@router.post("/exports", status_code=201, dependencies=[Depends(member)])
+async def export(body: ExportIn, session: Session) -> dict[str, Any]:
+    """Export all books."""
+    row = await BookService(session).export(body.reference)
+    return {"id": row.id, "lines": row.lines}
+'''
+    after = f'''@router.post("/exports", status_code=202)
+async def start_export(body: ExportIn, {OWNER}
+    """Export all books."""
+{ACCEPT}'''
+    tracked(project, "export", (before, after), "reference=body.reference")
+
+
+def summarise(project: Path) -> None:
+    """Summaries as jobs."""
+    before = '''@router.post("/books/{book_id}/summary", status_code=201, dependencies=[Depends(member)])
+async def summarise(book_id: int, session: Session) -> dict[str, Any]:
+    """Summarise a book."""
+    row = await BookService(session).summarise(book_id)
+    return {"id": row.id, "text": row.text}
+'''
+    after = f'''@router.post("/books/{{book_id}}/summary", status_code=202)
+async def start_summary(book_id: int, {OWNER}
+    """Summarise a book."""
+{ACCEPT}'''
+    tracked(project, "summarise", (before, after), "book_id=book_id")
+
+
+def replacing(line: str, module: str, solution: Callable[[Path], None]) -> Callable[[Path], None]:
+    """A solution that first removes the worker that is there."""
+
+    def solve(project: Path) -> None:
+        edit(project / "Procfile", (f"{line}\n", ""))
+        (project / module).unlink()
+        solution(project)
+
+    return solve
+
+
+SOLUTIONS: dict[int, Callable[[Path], None]] = {
+    1: paid,
+    2: arrived,
+    3: confirmation,
+    4: occupancy,
+    5: export,
+    6: summarise,
+    7: replacing("pay_listener: python -m app.pay_listener", "app/pay_listener.py", paid),
+    8: replacing("arrivals: python -m library.arrivals", "src/library/arrivals.py", arrived),
+}
+
+
+def solve(number: int, folder: Path) -> Path:
+    """Lay out the app of a task in a folder that is not there yet, and solve it."""
+    project = TASKS[number].lay_out(folder)
+    SOLUTIONS[number](project)
+    return project
+
+
+if __name__ == "__main__":
+    print(solve(int(sys.argv[1]), Path(sys.argv[2])))
