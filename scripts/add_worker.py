@@ -11,6 +11,7 @@
       --project PATH --tracked --deadline 1h --with jobs-api
   add_worker.py llm-job summarise_document --calls app.services.documents:DocumentService.store_summary
       --prompt summary_prompt --project PATH --with jobs-api --with events-api
+  add_worker.py inspect --project PATH
   add_worker.py list --format json
   add_worker.py diff --project PATH
 
@@ -44,9 +45,11 @@ from workerkit.brokers import CELERY_REDIS, EXTRAS, LLM, NO_BROKER
 from workerkit.compare import compare
 from workerkit.cron_job import CronJobOptions
 from workerkit.errors import EXIT_DIFFERENT, EXIT_OK, AddWorkerError, UsageError
+from workerkit.fit import Choices, Fit
+from workerkit.home import open_fit
+from workerkit.inspection import inspected
 from workerkit.kinds import KINDS, TRACKED_TASK, Kind
 from workerkit.presence import chosen
-from workerkit.project import open_project
 from workerkit.tracked_task import TaskOptions
 from workerkit.write import write_all
 
@@ -93,7 +96,8 @@ def add(args: argparse.Namespace) -> int:
         else TaskOptions()
     )
     kind: Kind = TRACKED_TASK if task.tracked else args.kind
-    project = open_project(args.project, args.package)
+    fit = fit_of(args)
+    project = fit.project
     name = args.name if kind.named else kind.worker.rpartition(".")[2]
     options = Options(
         kind=kind,
@@ -107,13 +111,25 @@ def add(args: argparse.Namespace) -> int:
         head=args.head,
         extras=tuple(args.extras),
         force=args.force,
+        edit=args.edit,
     )
-    addition = plan_addition(project, options)
+    addition = plan_addition(fit, options)
     if not args.dry_run:
         write_all(project.root, {c.target.path: c.target.text for c in addition.changes if c.writes})
     print(report.added(addition, dry_run=args.dry_run, format_=args.format))
     for remark in addition.remarks:
         sys.stderr.write(f"note: {remark}\n")
+    return EXIT_OK
+
+
+def fit_of(args: argparse.Namespace) -> Fit:
+    """The project that the command line names, and what fits workers into it."""
+    return open_fit(args.project, args.package, args.home, Choices(args.settings, args.session, args.base))
+
+
+def show_findings(args: argparse.Namespace) -> int:
+    """Show what was found in a project."""
+    print(inspected(fit_of(args), args.format))
     return EXIT_OK
 
 
@@ -125,7 +141,7 @@ def show_kinds(args: argparse.Namespace) -> int:
 
 def show_differences(args: argparse.Namespace) -> int:
     """Show how the project's copies differ from the templates."""
-    comparison = compare(open_project(args.project, args.package))
+    comparison = compare(fit_of(args).project)
     if not comparison.changes:
         sys.stderr.write("note: no workers of these templates in this project\n")
     print(comparison.report(args.format))
@@ -181,7 +197,13 @@ def parser() -> argparse.ArgumentParser:
             help=extras[1],
         )
         command.add_argument("--force", action="store_true", help="replace files that differ")
+        command.add_argument(
+            "--no-edit", dest="edit", action="store_false", help="leave files that exist alone; only say what"
+        )
         command.add_argument("--dry-run", action="store_true", help="only show what would be written")
+    inspecting = commands.add_parser("inspect", help="what a project is made of, and how workers would fit in")
+    inspecting.set_defaults(command=show_findings)
+    add_options(inspecting)
     listing = commands.add_parser("list", help="the kinds of workers")
     listing.set_defaults(command=show_kinds)
     listing.add_argument("--format", choices=("text", "json"), default="text")
@@ -264,7 +286,16 @@ def cron_job_options(args: argparse.Namespace) -> CronJobOptions:
 def add_options(command: argparse.ArgumentParser) -> None:
     """Options of every command that looks at a project."""
     command.add_argument("--project", type=Path, default=Path(), metavar="PATH", help="default: this folder")
-    command.add_argument("--package", help="the package with core/config.py, where there are several")
+    command.add_argument("--package", help="the project's package, where several could be meant: src/acme")
+    command.add_argument(
+        "--home", help="where workers land; default: the package, or PACKAGE.background if it is built otherwise"
+    )
+    for name, text in (
+        ("settings", "the settings: acme.config:get_settings"),
+        ("session", "the async_sessionmaker or session helper: acme.db:SessionLocal"),
+        ("base", "the base whose metadata has the tables: acme.db:Base"),
+    ):
+        command.add_argument(f"--{name}", default="", metavar="MODULE:NAME", help=text)
     command.add_argument("--format", choices=("text", "json"), default="text")
 
 

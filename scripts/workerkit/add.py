@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from workerkit import advice, landing
 from workerkit.brokers import Broker
-from workerkit.consumer import consumer
+from workerkit.consumer import SERVICE_SESSION, consumer
 from workerkit.cron_job import CronJobOptions, cron_job
+from workerkit.edits import Edits, edits
 from workerkit.errors import TargetExistsError, UsageError
 from workerkit.kinds import CELERY_APP, CRON, DEAD_LETTERS, JOBS, RUNNER, Kind, last
 from workerkit.llm_job import PROMPT, llm_job, read_prompt
 from workerkit.migrations import Migrations, read_migrations
+from workerkit.fit import Fit
 from workerkit.plan import SAME, Change, Target, copies, decide, init_files
 from workerkit.presence import check_relay
 from workerkit.project import Project
@@ -21,7 +23,7 @@ from workerkit.requirements import check_requirements
 from workerkit.service import Service, read_service
 from workerkit.signature import is_plain_name
 from workerkit.source import Module
-from workerkit.templates import libraries, renamed
+from workerkit.templates import closure, libraries, renamed, template
 from workerkit.tracked_task import TaskOptions, tracked_task
 
 # As in app.core.envelope, where it is explained.
@@ -43,6 +45,8 @@ class Options:
     head: str | None = None
     extras: tuple[str, ...] = ()
     force: bool = False
+    edit: bool = True
+    """Whether existing files may be edited: dependencies, process lists, what creates the tables."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -93,35 +97,44 @@ class Addition:
         return f"python -m pytest {landing.shown(self.project)}/{name}"
 
 
-def plan_addition(project: Project, options: Options) -> Addition:
+def plan_addition(fit: Fit, options: Options) -> Addition:
     """Work out all that is to be done; nothing is written.
 
     Raises an AddWorkerError of the class that fits.
     """
-    kind, broker = options.kind, options.broker
+    project, kind, broker = fit.project, options.kind, options.broker
     check_extras(options)
     modules = kind.modules(broker, options.extras)
     generated = {kind.worker} if kind.named else set()
-    check_requirements(project, modules, but=generated)
+    check_requirements(project, modules, but=generated, made=fit.made)
     if kind.needs_relay:
         check_relay(project, broker, force=options.force)
-    targets = [*copies(project, modules, but=generated)]
-    type_, service = "", None
+    type_, service, own = "", None, []
     if kind.named:
         check_name(project, kind, options.name)
         service = read_service(project, options.calls, options.cron.values if kind.is_cron_job else None)
         type_ = "" if kind.is_cron_job else message_type(options, project)
         text = own_text(project, options, modules[kind.worker], type_, service)
-        targets.insert(0, own_target(project, modules[kind.worker], text, options.name))
+        own = [own_target(project, modules[kind.worker], text, options.name)]
+        if service.helper:
+            modules |= closure([template(SERVICE_SESSION)])
+    targets = [*own, *copies(project, modules, but=generated), *fit.shims()]
     targets += init_files(project, targets)
     targets += landing.tests(project, kind, broker, options.name, test_words(options))
     migrations = read_migrations(project)
     changes = decide(project, targets, force=options.force) + migration(project, migrations, options)
-    used = libraries(modules.values())
+    addition = Addition(project, options, type_, changes, [], advice.remarks(project, kind, service, changes))
+    used = libraries(modules.values()) | fit.libraries
+    edited = edits(fit, kind, broker, used, addition.processes) if options.edit else Edits()
     todo = advice.left_to_do(
-        project, kind, broker, used, extras=options.extras, has_alembic=migrations is not None
+        project, kind, broker, used, extras=options.extras, has_alembic=migrations is not None, done=edited.done
     )
-    return Addition(project, options, type_, changes, todo, advice.remarks(project, kind, service, changes))
+    return replace(
+        addition,
+        changes=[*changes, *edited.changes],
+        todo=[*edited.todo, *todo, *fit.todo()],
+        remarks=[*fit.remarks(service), *addition.remarks],
+    )
 
 
 def test_words(options: Options) -> dict[str, str]:

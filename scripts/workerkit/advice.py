@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from workerkit import dependencies
 from workerkit.brokers import Broker
@@ -37,14 +37,15 @@ def left_to_do(
     *,
     extras: Iterable[str] = (),
     has_alembic: bool,
+    done: Collection[str] = (),
 ) -> list[str]:
-    """The steps that are left to the user."""
+    """The steps that are left to the user; `done` are those that edits have taken over."""
     runtime, testing = dependencies.missing(project, broker, libraries)
     place = dependencies.where(project)
     steps = []
-    if runtime:
+    if runtime and "runtime" not in done:
         steps.append(f"add to {place}: {', '.join(runtime)}")
-    if testing:
+    if testing and "testing" not in done:
         urls = "TEST_DATABASE_URL" + (" and TEST_REDIS_URL" if broker.name == "redis" else "")
         steps.append(
             f"add to {place}, for tests: {', '.join(testing)} "
@@ -56,7 +57,10 @@ def left_to_do(
     if registry is not None and any(i.module.startswith(registry.name) for i in registry.imports):
         models, place = ", ".join(kind.models), project.shown(registry.path)
         steps.append(f"import {models} in {place}, where Alembic finds the models")
-    steps += ["alembic upgrade head"] if has_alembic else [creation(project, table) for table in kind.tables]
+    if has_alembic:
+        steps.append("alembic upgrade head")
+    elif "tables" not in done:
+        steps += [creation(project, table) for table in kind.tables]
     steps += [f"wire {extra}: {WIRING[extra]}" for extra in extras if extra in WIRING]
     if kind.is_cron_job:
         steps.append("where the system has no time zones, as slim images: add tzdata")
@@ -101,7 +105,10 @@ def remarks_on(project: Project, kind: Kind, service: Service) -> Iterator[str]:
             "the call is repeated when its worker dies before the commit"
         )
     if service.commits:
-        yield f"{service.qualified} commits: {harm}; leave the commit to get_session"
+        yield (
+            f"{service.qualified} commits, or what it imports does: {harm}; so it gets a session whose commits "
+            "end a savepoint"
+        )
     if project.module(f"{project.package}.core.exceptions") is not None:
         folder = project.shown(project.folder / "core")
         yield (

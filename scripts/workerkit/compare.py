@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from workerkit import landing
 from workerkit.brokers import BROKERS, CELERY_REDIS, LLM, NO_BROKER
+from workerkit.consumer import SERVICE_SESSION
 from workerkit.kinds import TEST_SUPPORT
 from workerkit.plan import SAME, Change, Target, copies, decide_one
 from workerkit.presence import has, present
@@ -58,7 +59,7 @@ def compare(project: Project) -> Comparison:
 def extras() -> set[str]:
     """The modules that land only when asked for."""
     brokers = (*BROKERS.values(), NO_BROKER, CELERY_REDIS, LLM)
-    return {name for broker in brokers for names in broker.extras.values() for name in names}
+    return {SERVICE_SESSION} | {n for broker in brokers for names in broker.extras.values() for n in names}
 
 
 def support_targets(project: Project) -> list[Target]:

@@ -13,6 +13,7 @@ from workerkit.source import Import, Module
 from workerkit.templates import PACKAGE, renamed, replaced
 
 SERVICES = f"{PACKAGE}.services."
+SERVICE_SESSION = f"{PACKAGE}.core.service_session"
 IMPORTS = ast.Import | ast.ImportFrom
 
 
@@ -68,7 +69,7 @@ def consumer(module: Module, name: str, type_: str, service: Service, package: s
     topic, _, version = type_.rpartition(".")
     lines = module.text.splitlines()
     pieces = {
-        import_span(module): block(imports, package).splitlines(),
+        import_span(module): block(imports, package, service.local).splitlines(),
         field_span(module, example): field_lines(service),
         call_span(module): call_lines(service, "message"),
     }
@@ -103,6 +104,8 @@ def needed_imports(
     """
     kept = [replace(i, module=renamed(i.module, package)) if i.module.startswith(PACKAGE) else i for i in own]
     wanted = {*kept, Import(service.module, service.target), *types}
+    if service.helper:
+        wanted.add(Import(renamed(SERVICE_SESSION, package), service.helper))
     bound: dict[str, Import] = {}
     for import_ in sorted(wanted):
         other = bound.setdefault(import_.bound, import_)
@@ -125,15 +128,31 @@ def call_lines(service: Service, work: str) -> list[str]:
 
 
 def call(service: Service, values: Mapping[str, str], key_of: str) -> list[str]:
-    """A call of the service with the `values` of its fields, and the idempotency key of `key_of`."""
-    head = f"{service.owner}(session).{service.function}" if service.owner else service.function
-    arguments = [] if service.owner else ["session"]
+    """A call of the service with the `values` of its fields, and the idempotency key of `key_of`.
+
+    What commits by itself or is synchronous gets a session of its own in the handler's transaction.
+    """
+    session = {"": "session", "joined": "own", "call_sync": "own"}[service.helper]
+    head = f"{service.owner}({session}).{service.function}" if service.owner else service.function
+    given = f"{service.session_name}={session}" if service.session_name else session
+    arguments = [] if service.owner else [given]
     arguments += [f"{'' if f.positional else f'{f.name}='}{values[f.name]}" for f in service.fields]
     if service.takes_key:
         arguments.append(f"{IDEMPOTENCY_KEY}={key_of}.{IDEMPOTENCY_KEY}")
-    if not arguments:
-        return [f"    await {head}()"]
-    return [f"    await {head}(", *(f"        {argument}," for argument in arguments), "    )"]
+    lines = [f"{head}(", *(f"    {argument}," for argument in arguments), ")"]
+    return [f"    {line}" for line in through(service.helper, lines if arguments else [f"{head}()"])]
+
+
+def through(helper: str, lines: list[str]) -> list[str]:
+    """The lines of a call, made through what `core.service_session` offers."""
+    first, *rest = lines
+    if helper == "call_sync":
+        body = [f"lambda own: {first}", *rest]
+        body[-1] += ","
+        return ["await call_sync(", "    session,", *(f"    {line}" for line in body), ")"]
+    if helper == "joined":
+        return ["async with joined(session) as own:", f"    await {first}", *(f"    {line}" for line in rest)]
+    return [f"await {first}", *rest]
 
 
 def import_span(module: Module) -> tuple[int, int]:

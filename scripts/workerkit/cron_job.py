@@ -63,7 +63,7 @@ def cron_job(module: Module, name: str, options: CronJobOptions, service: Servic
     imports = needed_imports((own | {*OPTIONAL}) - unused, service, package, {"run", "job"})
     pieces = {
         (1, 1): [f'"""Cron job: calls `{service.qualified}`."""'],
-        import_span(module): block(imports, package).splitlines(),
+        import_span(module): block(imports, package, service.local).splitlines(),
         call_span(module): called,
         job_span(module): definition,
     }

@@ -13,6 +13,7 @@ from workerkit.project import Project
 # By the module that is imported. Lower bounds are what the templates are tested with.
 RUNTIME = {
     "aio_pika": "aio-pika>=10.2",
+    "asyncpg": "asyncpg>=0.32",
     "celery": "celery>=5.7",
     "httpx2": "httpx2>=2.16",
     "pydantic": "pydantic>=2.14",
@@ -38,7 +39,8 @@ def declared(project: Project) -> Iterator[str]:
     """Names of all packages that pyproject.toml and the requirements files ask for."""
     yield from map(name_of, in_pyproject(project.pyproject))
     for pattern in ("requirements*.txt", "requirements/*.txt"):
-        for path in sorted(project.root.glob(pattern)):
+        paths = {path for folder in (project.root, project.import_root) for path in folder.glob(pattern)}
+        for path in sorted(paths):
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             yield from (name_of(line) for line in lines if line[:1].isalnum())
 

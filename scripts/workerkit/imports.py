@@ -11,20 +11,22 @@ from workerkit.source import Import
 WIDTH = 110
 
 
-def block(imports: Iterable[Import], package: str) -> str:
-    """Import statements for `imports`, grouped and sorted; the last line ends without a newline."""
-    first_party = package.partition(".")[0]
+def block(imports: Iterable[Import], package: str, local: Iterable[str] = ()) -> str:
+    """Import statements for `imports`, grouped and sorted; the last line ends without a newline. `local` are
+    other top-level names of the project itself.
+    """
+    first_party = {package.partition(".")[0], *local}
     ordered = sorted(set(imports), key=lambda import_: (section(import_, first_party), *order(import_)))
     groups = groupby(ordered, key=lambda import_: section(import_, first_party))
     return "\n\n".join("\n".join(statements(group)) for _, group in groups)
 
 
-def section(import_: Import, first_party: str) -> int:
+def section(import_: Import, first_party: set[str]) -> int:
     """The future, the standard library, what is installed, and the project itself."""
     top = import_.module.partition(".")[0]
     if top == "__future__":
         return 0
-    if top == first_party:
+    if top in first_party:
         return 3
     return 1 if top in sys.stdlib_module_names else 2
 

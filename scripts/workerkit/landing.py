@@ -15,6 +15,8 @@ from workerkit.templates import TEMPLATES, replaced, rewritten, text_of
 FOLDER = "workers"
 PROJECT_LINE = "PROJECT = Path(__file__).resolve().parents[2]"
 IMPORT_ROOT_LINE = "IMPORT_ROOT = PROJECT"
+VARIABLE_LINE = 'DATABASE_VARIABLE = "{}"'
+DATABASE_VARIABLE = "DATABASE_URL"
 # What one file of the support wants of another.
 ENTRY = {"replica.py": "main", "redis_lab.py": "start", "rabbit_lab.py": "start", "llm_lab.py": "start"}
 
@@ -59,6 +61,9 @@ def support(project: Project, text: str) -> str:
     below = project.import_root.relative_to(project.root).parts
     path = " / ".join(["PROJECT", *(f'"{part}"' for part in below)])
     text = text.replace(f"{IMPORT_ROOT_LINE}\n", f"IMPORT_ROOT = {path}\n")
+    if project.database_variable:
+        known = VARIABLE_LINE.format(DATABASE_VARIABLE)
+        text = text.replace(known, VARIABLE_LINE.format(project.database_variable))
     return rewritten(text, project.package)
 
 

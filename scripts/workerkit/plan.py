@@ -14,14 +14,14 @@ from workerkit.project import Project
 from workerkit.source import Function, Module
 from workerkit.templates import PACKAGE, needs, renamed, rewritten
 
-NEW, SAME, KEPT, REPLACED = "new", "same", "kept", "replaced"
+NEW, SAME, KEPT, REPLACED, EDITED = "new", "same", "kept", "replaced", "edited"
 
 
 @dataclass(frozen=True)
 class Target:
     """A file that should be in the project.
 
-    `role` is worker, core, model, migration or test. `needed` are the names that others import from it: a
+    `role` is worker, core, model, migration, test or edit. `needed` are the names that others import from it: a
     file with these names may differ, because it is an older or edited copy. None: it may not differ.
     """
 
@@ -42,18 +42,24 @@ class Change:
     @property
     def writes(self) -> bool:
         """Whether the file is written."""
-        return self.state in (NEW, REPLACED)
+        return self.state in (NEW, REPLACED, EDITED)
 
     @property
     def lines(self) -> int:
         """Lines of the target."""
         return len(self.target.text.splitlines())
 
+    @property
+    def shows(self) -> bool:
+        """Whether the report has to show what becomes of an existing file."""
+        return self.state in (REPLACED, EDITED)
+
     def diff(self, project: Project) -> str:
         """What differs, from the project's text to the template's."""
         name = project.shown(self.target.path)
         old, new = self.old.splitlines(keepends=True), self.target.text.splitlines(keepends=True)
-        return "".join(difflib.unified_diff(old, new, f"{name} (project)", f"{name} (template)"))
+        names = ("before", "after") if self.state == EDITED else ("project", "template")
+        return "".join(difflib.unified_diff(old, new, *(f"{name} ({text})" for text in names)))
 
 
 def copies(project: Project, modules: dict[str, Module], but: Collection[str]) -> Iterator[Target]:
@@ -82,8 +88,9 @@ def public(module: Module) -> Iterator[str]:
 
 def init_files(project: Project, targets: Iterable[Target]) -> Iterator[Target]:
     """An empty `__init__.py` for each new folder of a package that has them, or packaging leaves it out."""
-    if (project.folder / "__init__.py").is_file():
+    if project.source and (project.own_folder / "__init__.py").is_file():
         folders = {target.path.parent for target in targets if target.path.is_relative_to(project.folder)}
+        folders |= {project.folder} - {project.own_folder}
         absent = (folder / "__init__.py" for folder in sorted(folders))
         yield from (Target(path, "", "core") for path in absent if not path.exists())
 
@@ -113,5 +120,8 @@ def decide_one(project: Project, target: Target, *, force: bool) -> Change:
     absent = target.needed - Module(target.path.stem, target.path, old).top_level.keys()
     if absent:
         names = ", ".join(sorted(absent))
-        raise TargetExistsError(f"{where}: exists with other content and lacks {names}; --force replaces it")
+        raise TargetExistsError(
+            f"{where}: exists with other content and lacks {names}; --force replaces it, --home keeps the "
+            "workers in a package of their own"
+        )
     return Change(target, KEPT, old)

@@ -26,6 +26,20 @@ class Project:
     root: Path
     import_root: Path
     package: str
+    own: str | None = None
+    """The package of the project's own code, where the workers have one of their own; may be empty."""
+    database_variable: str | None = None
+    """The environment variable that holds the database's address, if it could be told."""
+
+    @property
+    def source(self) -> str:
+        """The package of the project's own code; empty when that is in no package."""
+        return self.package if self.own is None else self.own
+
+    @property
+    def own_folder(self) -> Path:
+        """The folder of the project's own code."""
+        return self.import_root.joinpath(*self.source.split(".")) if self.source else self.import_root
 
     @property
     def folder(self) -> Path:
@@ -43,14 +57,18 @@ class Project:
     @cached_property
     def pyproject(self) -> dict[str, Any]:
         """The contents of `pyproject.toml`; empty without one. Raises ProjectError when it is broken."""
-        for folder in dict.fromkeys((self.root, self.import_root, self.import_root.parent)):
-            path = folder / "pyproject.toml"
-            if folder.is_relative_to(self.root) and path.is_file():
-                try:
-                    return tomllib.loads(path.read_text(encoding="utf-8"))
-                except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-                    raise ProjectError(f"{path}: {error}") from error
-        return {}
+        path = self.pyproject_path
+        try:
+            return tomllib.loads(path.read_text(encoding="utf-8")) if path is not None else {}
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ProjectError(f"{path}: {error}") from error
+
+    @property
+    def pyproject_path(self) -> Path | None:
+        """The `pyproject.toml` of the project, or of the part of it in which the package is."""
+        folders = dict.fromkeys((self.root, self.import_root, self.import_root.parent))
+        paths = (folder / "pyproject.toml" for folder in folders if folder.is_relative_to(self.root))
+        return next((path for path in paths if path.is_file()), None)
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from workerkit.add import Addition
 from workerkit.kinds import KINDS, Kind
-from workerkit.plan import REPLACED, Change
+from workerkit.plan import Change
 
 ROLES = ("worker", "core", "model", "migration", "test")
 
@@ -57,7 +57,7 @@ def file_facts(addition: Addition, change: Change) -> dict[str, Any]:
         "role": change.target.role,
         "state": change.state,
         "lines": change.lines,
-        "diff": change.diff(addition.project) if change.state == REPLACED else None,
+        "diff": change.diff(addition.project) if change.shows else None,
     }
 
 
@@ -94,7 +94,7 @@ def text(addition: Addition, *, dry_run: bool) -> str:
         lines += [file_line(addition, change) for change in written]
         counts = ", ".join(f"{role} {lines}" for role, lines in line_counts(addition.changes).items())
         lines.append(f"  {len(written)} files; lines: {counts}; {rest} files were there already")
-        lines += [change.diff(addition.project).rstrip() for change in written if change.state == REPLACED]
+        lines += [change.diff(addition.project).rstrip() for change in written if change.shows]
     else:
         lines.append(f"nothing to write: all {rest} files are there")
     if addition.type:
@@ -121,7 +121,7 @@ def text(addition: Addition, *, dry_run: bool) -> str:
 
 def file_line(addition: Addition, change: Change) -> str:
     """One written file."""
-    replaced = ", replaced" if change.state == REPLACED else ""
+    replaced = f", {change.state}" if change.shows else ""
     path = addition.project.shown(change.target.path)
     return f"  {path:<58} {change.lines:>5} lines  {change.target.role}{replaced}"
 

@@ -13,10 +13,14 @@ from workerkit.templates import needs, renamed
 SESSION_HELPER = "get_session"
 
 
-def check_requirements(project: Project, modules: dict[str, Module], but: Collection[str]) -> None:
-    """Raises ProjectError when the project lacks what the templates, except for `but`, import from it."""
+def check_requirements(
+    project: Project, modules: dict[str, Module], but: Collection[str], made: Collection[str] = ()
+) -> None:
+    """Raises ProjectError when the project lacks what the templates, except for `but`, import from it. What is
+    `made` for the project is there.
+    """
     for name, names in sorted(needs(module for module in modules.values() if module.name not in but).items()):
-        if name not in modules:
+        if name not in modules and name not in made:
             check_module(project, renamed(name, project.package), names)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from workerkit.errors import ServiceError, UsageError
-from workerkit.lookup import Found, class_of, function_of, method_of, methods
+from workerkit.lookup import Found, FoundFunction, class_of, function_of, method_of, methods
 from workerkit.project import Project
 from workerkit.signature import Field, check_callable, check_session, field_of, parameters, unquoted
 from workerkit.source import Import
@@ -32,6 +32,16 @@ class Service:
     takes_key: bool
     commits: bool = False
     returns: str = ""
+    is_sync: bool = False
+    session_name: str = ""
+    """The session's parameter, where it can only be given by name."""
+    local: frozenset[str] = frozenset()
+    """The top-level names that it needs of the project."""
+
+    @property
+    def helper(self) -> str:
+        """What of `core.service_session` it is called through; empty when it is called as it is."""
+        return "call_sync" if self.is_sync else "joined" if self.commits else ""
 
     @property
     def target(self) -> str:
@@ -62,18 +72,20 @@ def read_service(project: Project, calls: str, given: Collection[str] | None = N
         raise ServiceError(f"--calls {calls}: no module {module_name} {hint(project, module_name)}")
     if owner:
         class_ = class_of(project, module, owner)
-        check_constructor(project, class_, owner)
         found = method_of(project, class_, name)
     else:
         found = function_of(project, module, name)
     where = f"{project.shown(found.module.path)}:{found.node.lineno}: {f'{owner}.' if owner else ''}{name}"
     check_callable(found.node, where)
+    is_sync = isinstance(found.node, ast.FunctionDef)
+    if owner:
+        check_constructor(project, class_, owner, where, sync=is_sync)
     taken = parameters(found.node)
     if not taken:
         raise ServiceError(f"{where}: its first parameter must be {'self' if owner else 'an AsyncSession'}")
     if not owner:
-        check_session(taken[0], where)
-    del taken[0]
+        check_session(found, taken[0], project, where, sync=is_sync)
+    session = taken.pop(0)
     names = {parameter.argument.arg for parameter in taken}
     if unknown := set(given or ()) - names:
         raise ServiceError(f"{where}: no parameter {', '.join(sorted(unknown))}")
@@ -86,6 +98,7 @@ def read_service(project: Project, calls: str, given: Collection[str] | None = N
     described = [field_of(project, found.module, parameter, where) for parameter in payload]
     fields = tuple(field for field, _ in described)
     imports = frozenset(import_ for _, needed in described for import_ in needed)
+    tops = {name.partition(".")[0] for name in (module_name, *(import_.module for import_ in imports))}
     return Service(
         module_name,
         owner,
@@ -93,14 +106,41 @@ def read_service(project: Project, calls: str, given: Collection[str] | None = N
         fields,
         imports,
         takes_key=IDEMPOTENCY_KEY in names,
-        commits=calls_commit(found.node),
+        commits=commits(project, found),
         returns="" if found.node.returns is None else ast.unparse(unquoted(found.node.returns, where)),
+        is_sync=is_sync,
+        session_name=session.argument.arg if session.keyword_only else "",
+        local=frozenset(top for top in tops if project.module(top) or (project.import_root / top).is_dir()),
     )
 
 
-def calls_commit(function: ast.AST) -> bool:
-    """Whether something is committed in the function's own body."""
-    called = (node.func for node in ast.walk(function) if isinstance(node, ast.Call))
+def commits(project: Project, found: FoundFunction) -> bool:
+    """Whether the function, its module, or a module of the project that these import calls `commit`. Helpers
+    that make the sessions do so rightly; where they are imported, the answer errs on the safe side.
+    """
+    seen: set[str] = set()
+    waiting = [found.module]
+    while waiting:
+        module = waiting.pop()
+        if module.name in seen:
+            continue
+        seen.add(module.name)
+        if calls_commit(module.tree):
+            return True
+        names = {name for i in module.imports for name in (i.module, f"{i.module}.{i.name}") if i.module}
+        near = {name for name in names - seen if not is_foundation(name)}
+        waiting += [inner for name in sorted(near) if (inner := project.module(name)) is not None]
+    return False
+
+
+def is_foundation(name: str) -> bool:
+    """Whether a module makes sessions or is a route, by its name: services are called there, not written."""
+    return bool({"database", "db", "session", "deps", "dependencies"} & {name.rpartition(".")[2]})
+
+
+def calls_commit(tree: ast.AST) -> bool:
+    """Whether something is committed somewhere in it."""
+    called = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
     return any(isinstance(func, ast.Attribute) and func.attr == "commit" for func in called)
 
 
@@ -115,13 +155,15 @@ def split(calls: str) -> tuple[str, str, str]:
 def hint(project: Project, module_name: str) -> str:
     """Where was looked, and what may have been meant."""
     rest = module_name.partition(".")[2]
-    other = f"{project.package}.{rest}"
+    other = f"{project.source}.{rest}" if project.source else rest
     question = f"; did you mean {other}?" if rest and project.module(other) else ""
     return f"in {project.import_root}{question}"
 
 
-def check_constructor(project: Project, class_: Found, owner: str) -> None:
-    """Raises ServiceError unless the class is made from a session and nothing else."""
+def check_constructor(project: Project, class_: Found, owner: str, method: str, *, sync: bool) -> None:
+    """Raises ServiceError unless the class is made from a session, of the kind that its method needs, and
+    nothing else.
+    """
     where = f"{project.shown(class_.module.path)}: {owner}.__init__"
     found = next((found for found in methods(project, class_) if found.node.name == "__init__"), None)
     taken = parameters(found.node)[1:] if found is not None else []
@@ -129,4 +171,5 @@ def check_constructor(project: Project, class_: Found, owner: str) -> None:
     if len(required) != 1 or required[0] is not taken[0] or required[0].keyword_only:
         names = ", ".join(parameter.argument.arg for parameter in required) or "nothing"
         raise ServiceError(f"{where} must take a session and nothing else; it takes: {names}")
-    check_session(required[0], where)
+    assert found is not None
+    check_session(found, required[0], project, method if sync else where, sync=sync)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from workerkit.errors import ServiceError
-from workerkit.lookup import Found, resolve
+from workerkit.lookup import Found, FoundFunction, resolve
 from workerkit.project import Project
 from workerkit.source import Function, Import, Module
 
@@ -54,11 +54,6 @@ def check_callable(node: Function, where: str) -> None:
     decorators = {getattr(d, "id", getattr(d, "attr", "")) for d in node.decorator_list}
     if special := decorators & {"staticmethod", "classmethod", "property", "cached_property", "overload"}:
         raise ServiceError(f"{where} is a {special.pop()}; a worker calls a method of an instance")
-    if isinstance(node, ast.FunctionDef):
-        raise ServiceError(
-            f"{where} is a `def`, which needs a session helper for synchronous sessions: none is known; "
-            "make it `async def`, or call it from an `async def` method"
-        )
     if any(isinstance(inner, ast.Yield | ast.YieldFrom) for inner in ast.walk(node)):
         raise ServiceError(f"{where} is a generator; a worker awaits its result")
     for star, argument in (("*", node.args.vararg), ("**", node.args.kwarg)):
@@ -66,19 +61,41 @@ def check_callable(node: Function, where: str) -> None:
             raise ServiceError(f"{where} takes {star}{argument.arg}; a payload needs named fields")
 
 
-def check_session(parameter: Parameter, where: str) -> None:
-    """Raises ServiceError unless the parameter is an AsyncSession, by its annotation or else by its name."""
+def check_session(
+    found: FoundFunction, parameter: Parameter, project: Project, where: str, *, sync: bool
+) -> None:
+    """Raises ServiceError unless the parameter is a session, by its annotation or else by its name, and of the
+    kind that a `def` (`sync`) or an `async def` can use.
+    """
     argument = parameter.argument
+    wanted = "Session" if sync else "AsyncSession"
     if argument.annotation is None:
         if argument.arg not in SESSION_NAMES:
-            raise ServiceError(f"{where}: annotate {argument.arg}; an AsyncSession is expected there")
+            raise ServiceError(f"{where}: annotate {argument.arg}; an {wanted} is expected there")
         return
-    names = {getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(unquoted(argument.annotation, where))}
-    if not any("AsyncSession" in name for name in names):
-        given = ast.unparse(argument.annotation)
+    names = set(names_in(project, found.module, unquoted(argument.annotation, where)))
+    if any("AsyncSession" in name for name in names):
+        if sync:
+            raise ServiceError(
+                f"{where} is a `def`, and an AsyncSession has to be awaited: make it `async def`, or let it take "
+                "a Session"
+            )
+    elif not (sync and any(name.endswith("Session") for name in names)):
         raise ServiceError(
-            f"{where}: {argument.arg} is a {given}; the templates have an AsyncSession to give"
+            f"{where}: {argument.arg} is a {ast.unparse(argument.annotation)}; a worker has an AsyncSession to "
+            "give, or a Session to what is a `def` throughout"
         )
+
+
+def names_in(project: Project, module: Module, annotation: ast.expr) -> Iterator[str]:
+    """The names in an annotation; those of the project that stand for another type, with its names."""
+    for node in ast.walk(annotation):
+        name = getattr(node, "id", getattr(node, "attr", ""))
+        yield name
+        found = resolve(project, module, name) if isinstance(node, ast.Name) else None
+        value = getattr(found.node, "value", None) if found is not None else None
+        if isinstance(value, ast.Subscript):  # SessionDep = Annotated[Session, Depends(get_db)]
+            yield from (getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(value.slice))
 
 
 def field_of(project: Project, module: Module, parameter: Parameter, where: str) -> tuple[Field, set[Import]]:
@@ -148,6 +165,8 @@ def is_table(found: Found) -> bool:
     """Whether the definition is a class with a table of its own."""
     if not isinstance(found.node, ast.ClassDef):
         return False
+    if any(keyword.arg == "table" for keyword in found.node.keywords):  # SQLModel
+        return True
     targets = [t for node in found.node.body if isinstance(node, ast.Assign) for t in node.targets]
     return any(isinstance(target, ast.Name) and target.id == "__tablename__" for target in targets)
 

@@ -53,7 +53,7 @@ def tracked_task(
     handler = [*decorator_lines(type_, payload, limits), *signature_lines(name, payload, "None")]
     pieces = {
         docstring_span(module): docstring_lines(name, type_, service),
-        import_span(module): block(imports, package).splitlines(),
+        import_span(module): block(imports, package, service.local).splitlines(),
         field_span(module, TRACKED): field_lines(service),
         head_span(module, TRACKED): handler,
         body_span(module, TRACKED): call_lines(service, "context"),

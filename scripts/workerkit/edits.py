@@ -1,0 +1,149 @@
+"""Small edits of files that the project has: dependencies, the list of processes, what creates the tables.
+
+Each one is made where it is certain, and is otherwise left to the user with the exact text.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from workerkit import dependencies
+from workerkit.brokers import Broker
+from workerkit.fit import Fit
+from workerkit.kinds import Kind
+from workerkit.look import Code
+from workerkit.plan import EDITED, Change, Target
+from workerkit.requirement_edit import add_requirements
+from workerkit.templates import PACKAGE, renamed
+
+RUNTIME, TESTING, TABLES = "runtime", "testing", "tables"
+WHY = "# noqa: F401  # so that its table is known here"
+
+
+@dataclass(frozen=True)
+class Edits:
+    """The edits, what need not be said any more, and what is to be done besides."""
+
+    changes: list[Change] = field(default_factory=list)
+    done: frozenset[str] = frozenset()
+    todo: list[str] = field(default_factory=list)
+
+
+def edits(
+    fit: Fit, kind: Kind, broker: Broker, libraries: Iterable[str], processes: Mapping[str, str]
+) -> Edits:
+    """All edits that adding a worker means. Nothing is written."""
+    texts: dict[Path, str] = {}
+    done: set[str] = set()
+    todo: list[str] = []
+    runtime, testing = dependencies.missing(fit.project, broker, libraries)
+    for what, items in ((RUNTIME, runtime), (TESTING, testing)):
+        added = add_requirements(fit.project, texts, items, testing=what == TESTING) if items else None
+        if added is not None:
+            done.add(what)
+            todo += [added] if added and added not in todo else []
+    add_processes(fit, texts, processes, todo)
+    models = [renamed(f"{PACKAGE}.models", fit.project.package) + f":{table}" for table in kind.tables]
+    if know_tables(fit, texts, models, todo):
+        done.add(TABLES)
+    return Edits([change(path, text) for path, text in texts.items()], frozenset(done), todo)
+
+
+def change(path: Path, text: str) -> Change:
+    """An edit of an existing file."""
+    return Change(Target(path, text, "edit"), EDITED, path.read_text(encoding="utf-8"))
+
+
+def editable(path: Path) -> str | None:
+    """The text of a file that can be written back as it is; None for one that cannot."""
+    try:
+        raw = path.read_bytes()
+        text = raw.decode("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return None if "\r" in text or text.startswith("\ufeff") or path.is_symlink() else text
+
+
+def add_processes(fit: Fit, texts: dict[Path, str], processes: Mapping[str, str], todo: list[str]) -> None:
+    """Append the processes to the Procfile; say what a compose file needs."""
+    root = fit.project.root
+    path = root / "Procfile"
+    text = editable(path)
+    if text is not None:
+        names = {line.partition(":")[0].strip() for line in text.splitlines()}
+        lines = [f"{name}: {command}\n" for name, command in processes.items() if name not in names]
+        if lines:
+            texts[path] = text + ("" if text.endswith("\n") or not text else "\n") + "".join(lines)
+    for name, services in fit.survey.around.processes.items():
+        missing = {process: c for process, c in processes.items() if process.replace("_", "-") not in services}
+        if "compose" in Path(name).name and services and missing:
+            like = next((s for s in services if s in ("api", "app", "web", "backend")), services[0])
+            lines_of = "; ".join(f"`{p.replace('_', '-')}` with command: {c}" for p, c in missing.items())
+            todo.append(f"in {name}, services like `{like}` (same image and environment, no ports): {lines_of}")
+
+
+def know_tables(fit: Fit, texts: dict[Path, str], models: list[str], todo: list[str]) -> bool:
+    """Import the models where the project's tables are created or compared; whether all is done."""
+    migrations, project = fit.survey.migrations, fit.project
+    if migrations is not None:
+        env = migrations.folder.parent / "env.py"
+        if fit.made:
+            edit_or_say(fit, texts, env, models, todo, [])
+        return False
+    creations = fit.survey.tables.creations
+    if len(creations) != 1:
+        if creations:
+            places = ", ".join(f"{project.shown(c.place.path)}:{c.place.line}" for c in creations)
+            todo.append(f"before create_all ({places}): {'; '.join(map(statement, models))}")
+        return bool(creations)
+    place = creations[0].place
+    edit_or_say(fit, texts, place.path, models, todo, [place.line, creations[0].indent])
+    return True
+
+
+def edit_or_say(
+    fit: Fit, texts: dict[Path, str], path: Path, models: list[str], todo: list[str], at: list[int]
+) -> None:
+    """Insert the imports at a line with an indentation, or among the imports at the top."""
+    text = editable(path)
+    wanted = [statement(model) for model in models if text is None or not has_import(text, statement(model))]
+    if not wanted:
+        return
+    lines = text.splitlines() if text is not None else []
+    tree = ast.parse(text) if text is not None else ast.Module([], [])
+    line, indent = at or [import_line(Code(path, "", tree), models[0].partition(":")[0]), 0]
+    if line:
+        lines[line - 1 : line - 1] = [f"{' ' * indent}{import_}  {WHY}" for import_ in wanted]
+        texts[path] = "\n".join(lines) + "\n"
+    else:
+        todo.append(f"in {fit.project.shown(path)}: {'; '.join(wanted)}, or its tables look like ones to drop")
+
+
+def statement(model: str) -> str:
+    """The import of a model's module."""
+    module, _, name = model.partition(":")
+    return f"from {module} import {name}"
+
+
+def has_import(text: str, import_: str) -> bool:
+    """Whether a line of the text is this import."""
+    return any(line.strip().partition("  #")[0] == import_ for line in text.splitlines())
+
+
+def import_line(code: Code, module: str) -> int:
+    """The line before which an import sorter would put `from module import …`; 0 when there are no imports."""
+    top = module.partition(".")[0]
+    own = [
+        node
+        for node in code.tree.body
+        if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").partition(".")[0] == top
+    ]
+    later = [node.lineno for node in own if (node.module or "") > module]
+    if later:
+        return later[0]
+    every = [node for node in code.tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    last = (own or every)[-1:]
+    return (last[0].end_lineno or last[0].lineno) + 1 if last else 0
