@@ -109,7 +109,7 @@ async def test_each_event_is_delivered_signed_and_under_one_id(
         assert {delivery.tries[-1]["status"] for delivery in log} == {200, 204}
         errors = [try_["error"] for delivery in log[:2] for try_ in delivery.tries if try_["error"]]
         assert len(errors) >= 2
-        assert {error.partition(":")[0] for error in errors} == {"TimeoutError"}
+        assert all("Timeout" in error for error in errors)
         assert (await the_endpoint(receiver.url)).failing_since is None
         Ledger.of(
             "webhooks: 500, cut, redirects, silence, slow-loris, 10 MB, 429",
