@@ -1,6 +1,7 @@
 """Webhooks reach no address that is not public, whatever their name stands for when."""
 
 import asyncio
+import socket
 import ssl
 import subprocess
 import threading
@@ -170,7 +171,7 @@ async def test_an_address_of_ipv6_is_connected_to() -> None:
 
 async def test_names_that_hang_hold_up_nobody_elses_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
-    monkeypatch.setattr(webhook_target.socket, "getaddrinfo", lambda *_, **__: answer.wait(60) and [])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer.wait(60) and [])
     try:
         hanging = [
             asyncio.ensure_future(post("https://slow.test/", b"body", {}, timeout=0.2)) for _ in range(40)

@@ -72,6 +72,13 @@ async def post(api: httpx2.AsyncClient, id_: str, body: str = BODY, **how: Any) 
     return await api.post(PLACE, content=body.encode(), headers=sign(id_, body, **how))
 
 
+async def deliver(api: httpx2.AsyncClient, id_: str, body: str, key: int) -> int:
+    """Post as a provider does, again while the shop is too busy; the last answer."""
+    while (status := (await post(api, id_, body, key=key)).status_code) == 503:
+        pass
+    return status
+
+
 async def stored(jobs: JobScene) -> list[int]:
     """The orders of which a worker will hear."""
     rows = await jobs.sql("SELECT body FROM outbox_message ORDER BY seq")
@@ -83,10 +90,10 @@ async def test_what_is_signed_is_stored_once(api: httpx2.AsyncClient, jobs: JobS
     orders = list(range(8))
     bodies = [BODY.replace("7", str(order)) for order in orders]
     answers = await asyncio.gather(
-        *(post(api, f"evt.{at}", body, key=at % 2) for at, body in enumerate(bodies) for _ in range(10))
+        *(deliver(api, f"evt.{at}", body, at % 2) for at, body in enumerate(bodies) for _ in range(10))
     )
     # Then all is answered well, and a worker will do each of them once
-    assert {answer.status_code for answer in answers} == {204}
+    assert set(answers) == {204}
     assert (await post(api, "evt.0", bodies[0], ago=200)).status_code == 204
     Ledger.of(
         "webhooks in: each sent ten times at once",
