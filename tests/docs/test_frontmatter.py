@@ -59,6 +59,8 @@ def test_version_is_that_of_the_project() -> None:
 
     assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text()
     assert manifest("plugin.json")["version"] == version
+    # The marketplace names none: clients then take the plugin's own.
+    assert "version" not in manifest("marketplace.json")["plugins"][0]
 
 
 def test_the_validator_of_the_standard_finds_nothing(tmp_path: Path) -> None:
