@@ -645,6 +645,7 @@ LLM: Claims = {
     "without a gap or a repeat": (f"{LLM_EVENTS}clients_go_on_when_an_api_and_a_worker_are_killed",),
     "it runs beside no other suspect": (
         f"{LLM_WORKER}a_suspect_runs_beside_no_other_and_holds_up_nobody",
+        f"{LLM_WORKER}one_that_kills_its_workers_costs_its_neighbours_little",
         f"{JOB_ROWS}lapsed_leases_are_counted_until_an_attempt_ends",
     ),
     # Celery or not
