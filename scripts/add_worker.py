@@ -69,7 +69,8 @@ WITH_TASK = (
 
 WITH_LLM_JOB = (
     "also copy: jobs-api (a router to follow and cancel jobs, and 202 for routes), events-api (routers for "
-    "the stream of events and for what was used), job-flow (jobs that wait for others)"
+    "the stream of events and for what was used), job-flow (jobs that wait for others), anthropic, "
+    "openai (adapters for these packages, in place of plain HTTP)"
 )
 
 

@@ -25,6 +25,8 @@ WIRING = {
     "events-api": "app.include_router(job_events_router(current_owner)) and app.include_router("
     "llm_usage_router(current_owner)); start uvicorn with --timeout-graceful-shutdown, or an open stream "
     "holds up each deployment",
+    "anthropic": "in app/core/llm.py return AnthropicProvider(llm_settings())",
+    "openai": "in app/core/llm.py return OpenAiProvider(llm_settings()), and set LLM_WIRE=openai",
     "lifespan": "in the API's lifespan, around its yield: async with running(CronScheduler(collect()))",
 }
 

@@ -121,6 +121,8 @@ LLM = Broker(
         "jobs-api": (f"{PACKAGE}.api.jobs",),
         "events-api": (f"{PACKAGE}.api.job_events", f"{PACKAGE}.api.llm_usage"),
         "job-flow": (f"{CORE}.job_flow",),
+        "anthropic": (f"{CORE}.llm_anthropic",),
+        "openai": (f"{CORE}.llm_openai",),
     },
     test_support=("workers/llm_lab.py",),
 )

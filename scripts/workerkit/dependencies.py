@@ -13,9 +13,11 @@ from workerkit.project import Project
 # By the module that is imported. Lower bounds are what the templates are tested with.
 RUNTIME = {
     "aio_pika": "aio-pika>=10.2",
+    "anthropic": "anthropic>=2.12",
     "asyncpg": "asyncpg>=0.32",
     "celery": "celery>=5.7",
     "httpx2": "httpx2>=2.16",
+    "openai": "openai>=3.54",
     "pydantic": "pydantic>=2.14",
     "pydantic_settings": "pydantic-settings>=2.16",
     "redis": "redis[hiredis]>=8.1",

@@ -1,21 +1,28 @@
 """Providers over HTTP: what they say is understood, each call is made once, and errors are what they are."""
 
 from collections.abc import AsyncIterator
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 from app.core.failures import classify
 from app.core.job import BusyError
+from app.core.llm_anthropic import AnthropicProvider
 from app.core.llm_http import HttpProvider, events
+from app.core.llm_openai import OpenAiProvider
 from app.core.llm_provider import Message, Prompt, Usage
 from app.core.llm_settings import LlmSettings
 from app.core.outcomes import PermanentError, Retry, TransientError
 from support.llm_server import LlmServer, running_llm
 
-Wire = Literal["anthropic", "openai"]
+ADAPTERS = {
+    "anthropic": HttpProvider,
+    "openai": HttpProvider,
+    "anthropic-sdk": AnthropicProvider,
+    "openai-sdk": OpenAiProvider,
+}
 PROMPT = Prompt("model-1", (Message("user", "Hello"),), system="Be brief.", max_tokens=50)
-wires = pytest.mark.parametrize("wire", ["anthropic", "openai"])
+adapters = pytest.mark.parametrize("adapter", ADAPTERS)
 
 
 @pytest.fixture
@@ -24,9 +31,14 @@ async def llm() -> AsyncIterator[LlmServer]:
         yield server
 
 
-async def answer(llm: LlmServer, wire: Wire, usage: Usage | None = None, **settings: Any) -> str:
-    given = {"llm_wire": wire, "llm_base_url": llm.url, "llm_api_key": "secret", **settings}
-    provider = HttpProvider(LlmSettings(**given))
+async def answer(llm: LlmServer, adapter: str, usage: Usage | None = None, **settings: Any) -> str:
+    given = {
+        "llm_wire": adapter.removesuffix("-sdk"),
+        "llm_base_url": llm.url,
+        "llm_api_key": "secret",
+        **settings,
+    }
+    provider = ADAPTERS[adapter](LlmSettings(**given))
     try:
         stream = provider.stream(PROMPT, usage or Usage(), idempotency_key="key")
         return "".join([piece async for piece in stream])
@@ -34,12 +46,13 @@ async def answer(llm: LlmServer, wire: Wire, usage: Usage | None = None, **setti
         await provider.aclose()
 
 
-@wires
-async def test_an_answer(llm: LlmServer, wire: Wire) -> None:
+@adapters
+async def test_an_answer(llm: LlmServer, adapter: str) -> None:
     usage = Usage()
     # The text has a U+2028 in it, which is no end of a line.
-    assert await answer(llm, wire, usage) == llm.text
+    assert await answer(llm, adapter, usage) == llm.text
     assert (usage.input_tokens, usage.output_tokens) == (11, 6)
+    wire = adapter.removesuffix("-sdk")
     assert usage.request_id == "req_1"
     assert usage.stop == {"anthropic": "end_turn", "openai": "stop"}[wire]
     (call,) = llm.calls
@@ -47,7 +60,8 @@ async def test_an_answer(llm: LlmServer, wire: Wire) -> None:
     assert call.body["model"] == "model-1"
     assert call.body["stream"] is True
     if wire == "anthropic":
-        assert (call.path, call.headers["x-api-key"]) == ("/v1/messages", "secret")
+        key = call.headers.get("x-api-key") or call.headers["authorization"].removeprefix("Bearer ")
+        assert (call.path, key) == ("/v1/messages", "secret")
         assert call.body["messages"] == [{"role": "user", "content": "Hello"}]
         assert (call.body["system"], call.body["max_tokens"]) == ("Be brief.", 50)
     else:
@@ -56,7 +70,7 @@ async def test_an_answer(llm: LlmServer, wire: Wire) -> None:
         assert call.body["max_completion_tokens"] == 50
 
 
-@wires
+@adapters
 @pytest.mark.parametrize(
     ("behaviour", "expected", "after"),
     [
@@ -77,23 +91,23 @@ async def test_an_answer(llm: LlmServer, wire: Wire) -> None:
     ],
 )
 async def test_errors_are_told_apart_and_nothing_is_tried_twice(
-    llm: LlmServer, wire: Wire, behaviour: str, expected: type[Exception], after: float | None
+    llm: LlmServer, adapter: str, behaviour: str, expected: type[Exception], after: float | None
 ) -> None:
     llm.script.append(behaviour)
     with pytest.raises(expected) as raised:
-        await answer(llm, wire)
+        await answer(llm, adapter)
     assert type(raised.value) is expected
     assert getattr(raised.value, "retry_after", None) == after
     assert "secret" not in str(raised.value)
     assert len(llm.calls) == 1
 
 
-@wires
-async def test_a_provider_that_hangs_or_is_not_there(llm: LlmServer, wire: Wire) -> None:
+@adapters
+async def test_a_provider_that_hangs_or_is_not_there(llm: LlmServer, adapter: str) -> None:
     llm.script.append("hang")
     for settings in ({"llm_silence_seconds": 0.3}, {"llm_base_url": "http://127.0.0.1:1/v1"}):
         with pytest.raises(TransientError) as raised:
-            await answer(llm, wire, **settings)
+            await answer(llm, adapter, **settings)
         assert isinstance(classify(raised.value), Retry)
 
 

@@ -50,6 +50,7 @@ JOBS_API = "jobs/test_jobs_api.py::test_"
 LLM_FAULTS = "jobs/test_llm_faults.py::test_"
 LLM_EVENTS = "jobs/test_llm_events.py::test_"
 LLM_WORKER = "jobs/test_llm_worker.py::test_"
+LLM_LIMITS = "jobs/test_llm_limits.py::test_"
 LLM_HTTP = "core/test_llm_http.py::test_"
 LLM_USAGE = "core/test_llm_usage.py::test_"
 LLM_SCRIPT = "scripts/test_llm_jobs.py::test_"
@@ -667,6 +668,11 @@ LLM: Claims = {
         f"{LLM_EVENTS}a_cancelled_job_ends_its_streams",
     ),
     "without a gap or a repeat": (f"{LLM_EVENTS}clients_go_on_when_an_api_and_a_worker_are_killed",),
+    "it runs beside no other suspect": (
+        f"{LLM_WORKER}a_suspect_runs_beside_no_other_and_holds_up_nobody",
+        f"{LLM_WORKER}one_that_kills_its_workers_costs_its_neighbours_little",
+        f"{JOB_ROWS}lapsed_leases_are_counted_until_an_attempt_ends",
+    ),
     # Celery or not
     "made for | work of seconds": ("app/core/job.py: No transaction is open",),
     "in flight at once": (
@@ -687,6 +693,10 @@ LLM: Claims = {
     "the last one is `end`, later visits get 204": (
         f"{LLM_EVENTS}a_job_is_submitted_followed_and_its_usage_shown",
     ),
+    "200 with the result if the job ends in time": (
+        f"{JOBS_API}a_client_that_prefers_to_wait_gets_what_ends_in_time",
+    ),
+    "how many of the owner's go first": (f"{JOBS_API}the_place_in_the_queue_is_shown",),
     "after a second attempt drop what the first has sent": (
         f"{LLM_EVENTS}clients_go_on_when_an_api_and_a_worker_are_killed",
     ),
@@ -708,7 +718,17 @@ LLM: Claims = {
         f"{LLM_FAULTS}workers_are_killed_frozen_and_stopped_in_the_middle_of_streams",
         "version anthropic 2.12: _idempotency_header is None; openai 3.54 as well",
     ),
-    "says why the answer ended": (f"{LLM_HTTP}an_answer",),
+    "tells an answer that was cut": (f"{LLM_HTTP}an_answer",),
+    # limits
+    "| is not claimed": (f"{LLM_WORKER}owners_take_turns_and_limits_hold_for_all_workers",),
+    "waits in its row for its turn": (
+        f"{LLM_LIMITS}calls_of_a_minute_are_granted_once_and_the_rest_is_told_times_apart",
+        f"{LLM_LIMITS}tokens_are_booked_by_estimate_and_settled_with_what_was_used",
+        f"{LLM_LIMITS}workers_keep_a_quota_together_and_a_cap_holds_jobs",
+    ),
+    "fails when its deadline is sooner": (
+        f"{LLM_LIMITS}a_cap_counts_calls_under_way_and_holds_until_the_next_day",
+    ),
     # operate
     "since one claims at a time": (f"{LLM_WORKER}owners_take_turns_and_limits_hold_for_all_workers",),
     "is red when no jobs are looked for": ("app/core/job_worker.py: has not looked for jobs for",),
@@ -721,10 +741,8 @@ LLM: Claims = {
     ),
     # problems
     "jobs wait although workers are idle": (f"{LLM_WORKER}what_is_busy_costs_no_attempt_and_no_slot",),
-    "text appears all at once": ("version fastapi 0.165: fastapi/sse.py sends X-Accel-Buffering: no",),
     # changes
     "the SDKs run on httpx2": ("version anthropic 1.0: its migration guide; openai 3.0: its changelog",),
-    "`fastapi.sse`, since FastAPI 0.135": ("app/api/job_events.py: from fastapi.sse import",),
 }
 
 CLAIMS = {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core import job_attempt, job_manage, job_store
+from app.core import job_attempt, job_claim, job_manage, job_store, job_upkeep
 from app.core.database import get_session
 from app.core.job import BusyError, JobContext, JobKind, job, submit
 from app.core.job_events import Record, emit, read, write
@@ -251,6 +251,28 @@ async def test_a_suspect_runs_beside_no_other_and_holds_up_nobody(jobs: JobScene
         # And one after the other gets its turn
         crowd.go_on.set()
         await jobs.until_state("succeeded", 11, deadline_s=60)
+
+
+async def test_one_that_kills_its_workers_costs_its_neighbours_little(jobs: JobScene) -> None:
+    # Given one among many that kills each worker that runs it, with all that the worker has in hand
+    await submit_for(jobs, kind_of(Crowd().ask, attempts=6), OWNER, 31)
+    ids = [row["id"] for row in await jobs.sql("SELECT id FROM job ORDER BY next_try_at")]
+    poison = ids[15]
+    finish = "UPDATE job SET state = 'succeeded', runner = NULL, lease_until = NULL, finished_at = now()"
+    deaths = 0
+    for turn in range(100):
+        taken = {row.id for row in await job_claim.claim(SETTINGS, f"worker-{turn}", 50)}
+        if poison in taken:
+            deaths += 1
+            await jobs.sql("UPDATE job SET lease_until = now() - interval '1 h' WHERE state = 'running'")
+            await job_upkeep.recover(timedelta())
+        else:
+            await jobs.sql(f"{finish} WHERE state = 'running'")
+    # Then it is set aside in the end, and the others have succeeded, after two lost attempts at most
+    assert await jobs.states() == {"failed": 1, "succeeded": 30}
+    assert (deaths, (await jobs.row(poison))["state"]) == (6, "failed")
+    rows = await jobs.sql("SELECT attempt FROM job WHERE state = 'succeeded'")
+    assert max(row["attempt"] for row in rows) == 3
 
 
 async def test_what_a_job_says_is_written_in_its_order_and_fenced(jobs: JobScene) -> None:

@@ -102,6 +102,8 @@ def test_extras_land_when_asked_for(shop: Path, add_llm: Script, tree: Tree) -> 
         "jobs-api": {"api/jobs.py", "api/job_accept.py"},
         "events-api": {"api/job_events.py", "api/llm_usage.py", "core/job_follow.py", "core/llm_usage.py"},
         "job-flow": {"core/job_flow.py"},
+        "anthropic": {"core/llm_anthropic.py"},
+        "openai": {"core/llm_openai.py"},
     }
     assert files.keys() == LLM.extras.keys()
     for extra, wanted in files.items():

@@ -144,13 +144,20 @@ def alembic(project: Path, url: str, *arguments: str) -> str:
 
 
 def test_tables_are_as_the_models_say_and_can_be_removed(
-    acme: Path, add_consumer: Script, add_task: Script, add_tracked: Script, postgres: PostgresServer
+    acme: Path,
+    *,
+    add_consumer: Script,
+    add_task: Script,
+    add_tracked: Script,
+    add_llm: Script,
+    postgres: PostgresServer,
 ) -> None:
-    # Given a project with a consumer, a plain task with its relay, and a tracked task
+    # Given a project with a consumer, a plain task with its relay, a tracked task, and an LLM job
     add_consumer(acme, calls="acme.services.orders:OrderService.mark_paid")
     add_task(acme, calls="acme.services.emails:EmailService.send")
     add_tracked(acme, calls="acme.services.payments:PaymentService.capture")
-    assert len(versions(acme)) == 6
+    add_llm(acme, calls="acme.services.documents:DocumentService.store_summary")
+    assert len(versions(acme)) == 8
     url = postgres.create_database("migrated")
 
     # When the migrations run

@@ -119,7 +119,7 @@ class LlmServer:
             after = f"Retry-After: {rest.partition(' ')[2]}\r\n" if " " in rest else ""
             await send(writer, head(int(kind), "application/json", after) + json.dumps(refusal).encode())
             return
-        await send(writer, head(200, "text/event-stream", "request-id: req_1\r\n"))
+        await send(writer, head(200, "text/event-stream", "request-id: req_1\r\nx-request-id: req_1\r\n"))
         openai = call.path.endswith("/chat/completions")
         write = openai_events if openai else anthropic_events
         for number, event in enumerate(write(self.tokens)):
