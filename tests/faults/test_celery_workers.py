@@ -149,6 +149,7 @@ async def test_a_stop_finishes_quick_tasks_and_hands_back_the_rest(scene: Celery
 
 
 @on_rabbitmq
+@pytest.mark.long
 @pytest.mark.timeout(40 * RESTARTS)
 async def test_rolling_restarts_under_load(scene: CeleryScene) -> None:
     # Given two workers, and work that never ends: many quick tasks, and some that take longer than a stop
@@ -158,11 +159,13 @@ async def test_rolling_restarts_under_load(scene: CeleryScene) -> None:
     orders = await scene.orders(RESTARTS * EACH)
     for number in range(RESTARTS):
         some = orders[number * EACH : (number + 1) * EACH]
-        scene.send(some[:3], do="sleep", seconds=0.9)
-        scene.send(some[3:], do="sleep", seconds=0.05)
+        scene.send(some[:50], do="sleep", seconds=0.05)
         # When a new worker takes over from the oldest, in the middle of it, over and over; one is killed
         workers.append(scene.celery())
         await until_started(workers[-1])
+        scene.send(some[50:53], do="sleep", seconds=0.9)
+        scene.send(some[53:], do="sleep", seconds=0.05)
+        await at_work(scene, some[52])
         if number == 2:
             workers[number].kill9()
         else:
