@@ -475,6 +475,7 @@ CELERY: Claims = {
     ),
     "child, worker or machine killed": (
         f"{CELERY_WORKERS}children_workers_and_a_whole_machine_are_killed",
+        f"{CELERY_WORKERS}rolling_restarts_under_load",
         f"{JOBS_CELERY}machines_die",
     ),
     "a frozen worker goes on later | nothing is done twice | it changes 0 rows": (
@@ -515,7 +516,7 @@ CELERY: Claims = {
         f"{JOB_ROWS}kinds_and_payloads_of_other_versions",
     ),
     # plain or tracked
-    "nobody asks what became of it": (f"{CELERY_BROKERS}an_invoice_is_mailed_once",),
+    "nobody asks what became of it": (f"{CELERY_SENDING}mail_by_outbox_by_two_beats_and_after_a_commit",),
     "status, result, progress, cancel, deadline, idempotency key": (
         f"{JOBS_API}accepted_and_followed",
         f"{JOBS_API}cancel",
@@ -560,7 +561,7 @@ CELERY: Claims = {
     "For work that may get lost": (
         f"{CELERY_SENDING}what_is_committed_is_sent_and_nothing_else",
         f"{CELERY_SENDING}a_broker_that_is_away_harms_nobody",
-        f"{CELERY_SENDING}beats_tick_and_mail_after_commit",
+        f"{CELERY_SENDING}mail_by_outbox_by_two_beats_and_after_a_commit",
     ),
     # workflows
     "submits the next one with its own session: both commit, or neither": (
@@ -573,7 +574,9 @@ CELERY: Claims = {
         f"{JOB_FLOW}parts_that_will_not_come",
     ),
     # on a schedule
-    "One beat: it has no lock, two send all twice": (f"{CELERY_SENDING}beats_tick_and_mail_after_commit",),
+    "One beat: it has no lock, two send all twice": (
+        f"{CELERY_SENDING}mail_by_outbox_by_two_beats_and_after_a_commit",
+    ),
     "Ticks are lost while beat or the broker is away": (
         "version celery 5.7: celery/beat.py, apply_async advances the entry before it sends",
     ),

@@ -10,13 +10,10 @@ from app.core.broker import BrokerDownError
 from app.core.celery_app import build
 from app.core.celery_settings import CelerySettings
 from app.core.outbox import enqueue
-from app.tasks.invoice_email import InvoiceEmail
 from support.celery_scene import CeleryScene
 from support.producer import Sessions, Work, produce, sessions_for, unsent, unsent_is
 from support.servers import PostgresServer, RabbitServer, RedisServer
 from support.wait import eventually, stays
-from support.world import running_world
-from world.client import fail
 
 
 @pytest.fixture
@@ -130,30 +127,6 @@ async def test_the_database_is_away_and_no_task_pays_for_it(
         assert {delivery for _, delivery, _ in scene.starts()} == {1}
         assert await scene.letters() == []
         (await scene.ledger("Celery: database away, 60 tasks")).assert_clean()
-
-
-async def test_an_invoice_is_mailed_once(postgres_url: str, redis_url: str) -> None:
-    # Given a provider that refuses at first, and the template's own task
-    with CeleryScene(postgres_url, redis_url) as scene:
-        async with running_world() as world, sessions_for(postgres_url) as sessions:
-            await world.script("mail", fail(503, 2))
-            await scene.orders(1)
-            scene.worker("celery_relay")
-            scene.settings |= world.environment()
-            scene.celery()
-            # When an invoice is due, in the transaction that makes it so
-            async with sessions.begin() as session:
-                payload = InvoiceEmail(user_id=1, email_type="invoice")
-                await enqueue(session, "mail.invoice.v1", payload)
-
-            # Then it is sent and logged once, each attempt under the same key
-            async def logged() -> bool:
-                return len(await scene.sql("SELECT FROM email_log WHERE email_type = 'invoice'")) == 1
-
-            await eventually(logged, 30)
-            assert len(await world.effects("mail")) == 1
-            assert len(await world.calls("mail")) == 3
-            assert len({call.key for call in await world.calls("mail")}) == 1
 
 
 @pytest.mark.parametrize("broker", ["redis", "rabbitmq"])

@@ -52,6 +52,7 @@ async def letters_of(source: str) -> list[Letter]:
     return [letter async for page in dead_letters(source).pages() for letter in page]
 
 
+@pytest.mark.parametrize("scene", ["redis"], indirect=True)
 async def test_what_nobody_understands_is_kept_and_can_be_sent_again(
     scene: CeleryScene, sessions: Sessions
 ) -> None:

@@ -1,4 +1,4 @@
-"""Sending that may get lost: straight after the commit, and by Celery's beat."""
+"""Mail through the template's task; sending that may get lost: straight after the commit, and by beat."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,12 +14,14 @@ from app.core.broker import BrokerDownError
 from app.core.celery_after_commit import Pending, send_after_commit
 from app.core.celery_app import build, celery_app
 from app.core.celery_settings import CelerySettings
+from app.core.outbox import enqueue
 from app.tasks import daily_digest
 from app.tasks.invoice_email import InvoiceEmail
 from support.celery_scene import CeleryScene
 from support.producer import Sessions, Work, sessions_for
 from support.wait import eventually
 from support.world import running_world
+from world.client import fail
 
 TYPE = "shop.work.v1"
 
@@ -102,7 +104,7 @@ async def test_a_broker_that_is_away_harms_nobody(
     assert caplog.text.count("is lost: away") == 100
 
 
-async def test_beats_tick_and_mail_after_commit(
+async def test_mail_by_outbox_by_two_beats_and_after_a_commit(
     postgres_url: str, redis_url: str, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with CeleryScene(postgres_url, redis_url) as scene:
@@ -117,29 +119,34 @@ async def test_beats_tick_and_mail_after_commit(
                 tick(Scheduler(app=scene.app))
             # Then both have sent the tick of this morning
             assert scene.waiting() == 2
-            # When there are a worker and a relay, and a mail is due after a commit
+            # And a provider that refuses at first
+            await world.script("mail", fail(503, 2))
+            # When there are a worker and a relay, and mail is due by the outbox, and after a commit
             scene.settings |= world.environment()
             scene.celery()
             scene.worker("celery_relay")
             async with sessions.begin() as session:
+                await enqueue(session, "mail.invoice.v1", InvoiceEmail(user_id=1, email_type="invoice"))
                 send_after_commit(session, "mail.invoice.v1", InvoiceEmail(user_id=1, email_type="hint"))
                 send_after_commit(session, TYPE, Work(order_id=order))
             scene.accepted.append(order)
 
-            # Then one digest is mailed, and the hint
+            # Then each is mailed once, one digest too, each attempt under the same key
             async def mailed() -> list[Any]:
                 rows = await scene.sql("SELECT email_type FROM email_log ORDER BY email_type")
-                return [row["email_type"] for row in rows] if len(rows) == 2 else []
+                return [row["email_type"] for row in rows] if len(rows) == 3 else []
 
-            assert await eventually(mailed, 60) == ["digest", "hint"]
+            assert await eventually(mailed, 60) == ["digest", "hint", "invoice"]
             await scene.until_processed([order])
 
             async def both_relayed() -> bool:
-                return len(await scene.sql("SELECT FROM outbox_message WHERE sent_at IS NOT NULL")) == 2
+                return len(await scene.sql("SELECT FROM outbox_message WHERE sent_at IS NOT NULL")) == 3
 
             await eventually(both_relayed, 60, "both ticks have led to a message")
             await eventually(lambda: scene.left() == 0, 60)
-            assert len(await world.effects("mail")) == 2
+            assert len(await world.effects("mail")) == 3
+            assert len(await world.calls("mail")) == 5
+            assert len({call.key for call in await world.calls("mail")}) == 3
         (await scene.ledger("Celery: sent after the commit, beside two beats")).assert_clean()
 
 

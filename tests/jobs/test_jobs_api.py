@@ -155,13 +155,13 @@ async def test_a_repeat_gets_the_first_answer(api: httpx2.AsyncClient, jobs: Job
     assert stranger.json()["id"] != first.json()["id"]
 
 
-@pytest.mark.parametrize("key", [None, "", '""', "two words", '"open', "x" * 256, '"x', "ä"])
-async def test_a_missing_or_bad_key(api: httpx2.AsyncClient, key: str | None, jobs: JobScene) -> None:
-    headers: dict[bytes, bytes] = {} if key is None else {b"Idempotency-Key": key.encode()}
-    response = await api.post("/work", json={"order_id": 1}, headers=headers)
-    status, detail = problem(response)
-    assert status == 400
-    assert detail.startswith("Idempotency-Key: ")
+async def test_a_missing_or_bad_key(api: httpx2.AsyncClient, jobs: JobScene) -> None:
+    for key in (None, "", '""', "two words", '"open', "x" * 256, '"x', "ä"):
+        headers: dict[bytes, bytes] = {} if key is None else {b"Idempotency-Key": key.encode()}
+        response = await api.post("/work", json={"order_id": 1}, headers=headers)
+        status, detail = problem(response)
+        assert status == 400, key
+        assert detail.startswith("Idempotency-Key: ")
     assert not await jobs.states()
 
 
@@ -301,6 +301,6 @@ async def test_pages(api: httpx2.AsyncClient, jobs: JobScene) -> None:
     assert other == {"jobs": [], "next": None}
 
 
-@pytest.mark.parametrize("cursor", ["x", "eA==", "ä", "MjAyNi0wMS0wMSB4", "MjAyNi0wMS0wMSAx"])
-async def test_a_cursor_of_somebodys_own_making(api: httpx2.AsyncClient, cursor: str) -> None:
-    assert problem(await api.get("/api/jobs", params={"cursor": cursor}))[0] == 422
+async def test_a_cursor_of_somebodys_own_making(api: httpx2.AsyncClient) -> None:
+    for cursor in ("x", "eA==", "ä", "MjAyNi0wMS0wMSB4", "MjAyNi0wMS0wMSAx"):
+        assert problem(await api.get("/api/jobs", params={"cursor": cursor}))[0] == 422, cursor

@@ -165,7 +165,8 @@ def checked(kind: type[S], prefix: str) -> S:
     """Further settings, with names of that prefix: the project's own when they inherit `kind`, else the same
     environment. Raises RefusedToStartError with a line for each that is wrong, or probably misspelt.
     """
-    from app.core.config import settings  # not at import, as above
+    # Not at import, as above.
+    from app.core.config import settings
 
     try:
         env_file = type(settings).model_config.get("env_file")
