@@ -1,0 +1,246 @@
+"""Rules about Celery tasks and calls of them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from checkkit.look import Look, catches, ends_otherwise
+from checkkit.project import Note
+from checkkit.rule import Places, in_module
+from checkkit.syntax import (
+    Scope,
+    calls_in,
+    constant,
+    inside,
+    keyword,
+    last_name,
+    number,
+)
+
+SENDING = ("delay", "apply_async", "send_task")
+HELD = {"AsyncSession", "Session", "Request", "BackgroundTasks", "UploadFile", "AsyncConnection", "Connection"}
+
+
+def sends(look: Look, call: ast.Call, scope: Scope) -> bool:
+    """Whether a call sends a Celery task."""
+    if not isinstance(call.func, ast.Attribute) or not look.project.uses("celery"):
+        return False
+    return is_sending(look, look.inference.target(call.func, scope), call)
+
+
+def is_sending(look: Look, target: str, call: ast.Call | None = None) -> bool:
+    """Whether a dotted name sends a Celery task."""
+    owner, _, last = target.rpartition(".")
+    if last == "send_task":
+        made = look.project.type_of(owner)
+        return made.startswith("celery.") or "celery" in owner.lower()
+    if last not in SENDING:
+        return False
+    if look.project.is_task_name(owner) or owner.startswith("celery.canvas") or owner in CANVAS:
+        return True
+    value = call.func.value if call is not None and isinstance(call.func, ast.Attribute) else None
+    return isinstance(value, ast.Call) and (
+        last_name(value.func) in {"s", "si", "signature"} or look.name(value.func) in CANVAS
+    )
+
+
+CANVAS = {"celery.chain", "celery.group", "celery.chord", "celery.signature"}
+
+
+@in_module("CEL05")
+def too_far(look: Look) -> Places:
+    """Countdowns beyond Redis' visibility timeout."""
+    config = look.project.celery
+    options = config.transport_options
+    if config.scheme() != "redis" or options is None:
+        return
+    limit = options.get("visibility_timeout", 3600)
+    if not isinstance(limit, int | float):
+        return
+    for call, scope in look.calls("apply_async", "retry", "set"):
+        wait = number(keyword(call, "countdown"))
+        if wait is not None and wait >= limit and (last_name(call.func) != "apply_async" or sends(look, call, scope)):
+            yield call, f"{wait:g} s, and the visibility timeout is {limit:g} s"
+
+
+@in_module("CEL09")
+def sends_in_loop(look: Look) -> Places:
+    """Sending a task blocks the event loop."""
+    for scope in look.module.scopes:
+        if not scope.is_async:
+            continue
+        for call in scope.calls:
+            if sends(look, call, scope):
+                yield call
+            elif call not in look.module.awaited:
+                yield from through_helper(look, call, scope)
+
+
+def through_helper(look: Look, call: ast.Call, scope: Scope) -> Iterator[tuple[ast.AST, str]]:
+    """A plain function of the project that sends a task."""
+    helper = look.callee(call, scope)
+    if helper is None or helper.is_async or helper.yields:
+        return
+    for function, sent in look.project.reach(helper, into=lambda _c, f: not f.is_async and not f.yields):
+        if is_sending(look, sent.target):
+            yield call, f"{function.name} sends it, {function.path}:{sent.line}"
+            return
+
+
+@in_module("CEL10")
+def retries_bugs(look: Look) -> Places:
+    """Retrying whatever happens."""
+    for _, decorator in look.tasks():
+        if not isinstance(decorator, ast.Call) or keyword(decorator, "dont_autoretry_for") is not None:
+            continue
+        errors = keyword(decorator, "autoretry_for")
+        every = errors.elts if isinstance(errors, ast.Tuple | ast.List) else [errors]
+        if any(e is not None and last_name(e) in {"Exception", "BaseException"} for e in every):
+            yield decorator
+
+
+@in_module("CEL11")
+def swallowed_retry(look: Look) -> Places:
+    """`self.retry()` raises, and the `except` around it takes that."""
+    for node in look.nodes(ast.Try):
+        assert isinstance(node, ast.Try)
+        retries = [c for c in calls_in(node.body) if is_retry(look, c)]
+        for handler in node.handlers:
+            if catches(handler, "Retry"):
+                break
+            if retries and catches(handler, "Exception", "BaseException") and not ends_otherwise(handler.body):
+                if not any(is_retry(look, c) for c in calls_in(handler.body)):
+                    yield retries[0]
+
+
+def is_retry(look: Look, call: ast.Call) -> bool:
+    """Whether it is `self.retry(...)` in a task."""
+    named = isinstance(call.func, ast.Attribute) and call.func.attr == "retry"
+    if not named or constant(keyword(call, "throw")) is False:
+        return False
+    return look.is_task(look.module.function(call))
+
+
+@in_module("CEL12")
+def endless_retries(look: Look) -> Places:
+    """Retries without an end."""
+    for _, decorator in look.tasks():
+        value = keyword(decorator, "max_retries") if isinstance(decorator, ast.Call) else None
+        if value is not None and constant(value) is None:
+            yield value
+
+
+@in_module("CEL13")
+def no_backoff(look: Look) -> Places:
+    """Retries at the same moment."""
+    for _, decorator in look.tasks():
+        if not isinstance(decorator, ast.Call) or keyword(decorator, "autoretry_for") is None:
+            continue
+        backoff = keyword(decorator, "retry_backoff")
+        jitter = constant(keyword(decorator, "retry_jitter"))
+        if backoff is None or constant(backoff) is False or jitter is False:
+            if not any(k.arg is None for k in decorator.keywords):
+                yield decorator
+
+
+@in_module("CEL14")
+def async_task(look: Look) -> Places:
+    """A task whose body never runs."""
+    for scope, _ in look.tasks():
+        if scope.is_async:
+            yield scope.node
+
+
+@in_module("CEL15")
+def waits_for_task(look: Look) -> Places:
+    """A task that waits for another one."""
+    for scope, _ in look.tasks():
+        for call in scope.calls:
+            named = isinstance(call.func, ast.Attribute) and call.func.attr in {"get", "join"}
+            if not named or constant(keyword(call, "disable_sync_subtasks")) is False:
+                continue
+            assert isinstance(call.func, ast.Attribute)
+            value: ast.expr | None = call.func.value
+            if isinstance(value, ast.Name):
+                value = next(iter(scope.binds.get(value.id, ())), None)
+            if isinstance(value, ast.Call) and (sends(look, value, scope) or is_result(look, value)):
+                yield call
+
+
+def is_result(look: Look, call: ast.Call) -> bool:
+    """Whether it makes an `AsyncResult`."""
+    return look.name(call.func) == "celery.result.AsyncResult"
+
+
+@in_module("CEL16")
+def result_as_store(look: Look) -> Places:
+    """A route that answers with what Celery's backend says."""
+    for call, scope in look.calls("AsyncResult"):
+        made = look.name(call.func)
+        known = made == "celery.result.AsyncResult" or look.inference.target(call.func, scope).startswith("celery.")
+        if look.is_route(scope) and (known or "celery" in made.lower()):
+            yield call
+
+
+@in_module("CEL17")
+def never_reached(look: Look) -> Places:
+    """`retry(exc=...)` raises `exc`, not `MaxRetriesExceededError`."""
+    for node in look.nodes(ast.Try):
+        assert isinstance(node, ast.Try)
+        retries = [c for c in calls_in(node.body) if is_retry(look, c) and keyword(c, "exc") is not None]
+        wide = any(catches(h, "Exception", "BaseException") for h in node.handlers)
+        for handler in node.handlers:
+            if retries and not wide and catches(handler, "MaxRetriesExceededError"):
+                yield handler
+
+
+@in_module("CEL19")
+def held_arguments(look: Look) -> Places:
+    """Parameters that cannot be sent."""
+    for scope, _ in look.tasks():
+        for name, annotation in scope.parameters.items():
+            made = look.inference.annotation(annotation, scope)
+            held = made.rpartition(".")[2] in HELD and made.startswith(("sqlalchemy", "fastapi", "starlette"))
+            if annotation is not None and (held or look.project.is_table(made)):
+                yield annotation, f"{name}: {made.rpartition('.')[2]}"
+
+
+@in_module("CEL02")
+def acks_settings_of_tasks(look: Look) -> Places:
+    """What CEL01 and CEL02 weigh when all modules are read."""
+    for _, decorator in look.tasks():
+        if not isinstance(decorator, ast.Call):
+            look.note("task", decorator, False)
+            continue
+        late = constant(keyword(decorator, "acks_late")) is True
+        lost = keyword(decorator, "reject_on_worker_lost") or keyword(decorator, "retry_on_worker_lost")
+        look.note("task", decorator, late)
+        opened = any(k.arg is None for k in decorator.keywords)
+        if late and lost is None and not opened:
+            look.note("late task", decorator)
+    return
+    yield
+
+
+@in_module("CEL04")
+def no_ack_of_failures(look: Look) -> Places:
+    """A task that is not acknowledged when it fails."""
+    for _, decorator in look.tasks():
+        for name in ("acks_on_timeout", "acks_on_failure", "acks_on_failure_or_timeout"):
+            value = keyword(decorator, name) if isinstance(decorator, ast.Call) else None
+            if value is not None and constant(value) is False:
+                yield value
+
+
+@in_module("CEL23")
+def soft_limit_in_coroutine(look: Look) -> Places:
+    """The soft limit is not raised where it is awaited."""
+    for scope in look.module.scopes:
+        if not scope.is_async:
+            continue
+        assert isinstance(scope.node, ast.AsyncFunctionDef)
+        for node in inside(list(scope.node.body)):
+            if isinstance(node, ast.ExceptHandler) and catches(node, "SoftTimeLimitExceeded"):
+                yield node
+

@@ -1,0 +1,205 @@
+"""Reads a project twice: first what there is, then what is wrong with it. No module of it is ever run."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from checkkit import files
+from checkkit import rules_bridge as _bridge
+from checkkit import rules_celery as _celery
+from checkkit import rules_config as _config
+from checkkit import rules_consumers as _consumers
+from checkkit import rules_cron as _cron
+from checkkit import rules_fastapi as _fastapi
+from checkkit import rules_lifecycle as _lifecycle
+from checkkit import rules_llm as _llm
+from checkkit import rules_outbox as _outbox
+from checkkit import rules_rabbit as _rabbit
+from checkkit import rules_security as _security
+from checkkit import rules_streams as _streams
+from checkkit.facts import facts
+from checkkit.look import Look, line_of
+from checkkit.project import MENTIONS, Note, Project, TextFile
+from checkkit.rule import IN_MODULE, IN_PROJECT, IN_TEXT, Found, Place
+from checkkit.suppress import without_accepted
+from checkkit.syntax import Module
+
+LOADED = (_bridge, _celery, _config, _consumers, _cron, _fastapi, _lifecycle, _llm, _outbox, _rabbit, _security,
+          _streams)  # fmt: skip
+# Without one of these words no rule can find anything in a module.
+WORDS = re.compile(
+    r"celery|shared_task|apply_async|\.delay\(|aio_pika|pika|redis|xread|xadd|xack|xgroup|apscheduler"
+    r"|BackgroundTasks|create_task|ensure_future|tenacity|hmac|WebhookVerification|openai|anthropic|on_event"
+    r"|time|requests|urllib|sqlalchemy|pickle|verify\s*=|extra\s*=|unhealthy|unavailable|pg_advisory|guest"
+    r"|uuid|gather|ack\(|process\(|session|worker:|[Ii]dempotency|\bseen|processed|health|ready|TaskGroup|BaseException|except:|CancelledError|\.begin\(|commit\(|BaseSettings|log"
+)
+IMPORT = re.compile(rb"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*)", re.MULTILINE)
+# Source text whose trees are kept between the two readings, in characters: about 100 bytes of tree for each.
+KEEP = 2_000_000
+
+
+@dataclass
+class Report:
+    """What was found, and in how many files and lines."""
+
+    found: list[Found] = field(default_factory=list)
+    files: int = 0
+    lines: int = 0
+
+
+@dataclass
+class Reader:
+    """The first reading."""
+
+    root: Path
+    project: Project = field(default_factory=Project)
+    again: list[tuple[Path, Module | None]] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+    report: Report = field(default_factory=Report)
+    kept: int = 0
+    imported: set[str] = field(default_factory=set)
+
+    def read(self, paths: Iterator[Path]) -> None:
+        """Take in every file."""
+        every = list(paths)
+        for path in every:
+            if path.suffix == ".py":
+                self.imported.update(imported_names(path))
+        for path in every:
+            self.report.files += 1
+            if path.suffix == ".py":
+                self._python(path)
+            elif files.is_requirements(path.name):
+                self.project.versions.add_file(path.name, files.read_text(path))
+            else:
+                text = files.read_text(path)
+                self.project.texts.append(TextFile(self.shown(path), text))
+                self.project.mentioned.update(MENTIONS.findall(text))
+        self.project.celery.finish()
+
+    def shown(self, path: Path) -> str:
+        """The path as it is printed."""
+        return path.relative_to(self.root).as_posix() if path != self.root else path.name
+
+    def _python(self, path: Path) -> None:
+        module = self.module(path)
+        if module is None:
+            return
+        self.report.lines += module.text.count("\n") + 1
+        self.project.modules[module.name] = facts(module)
+        self.project.called.update(module.by_name)
+        self.project.mentioned.update(MENTIONS.findall(module.text))
+        if "elery" in module.text:
+            self.project.celery.read(module)
+        if WORDS.search(module.text):
+            keep = self.kept + len(module.text) < KEEP
+            self.kept += len(module.text) if keep else 0
+            self.again.append((path, module if keep else None))
+
+    def module(self, path: Path, *, again: bool = False) -> Module | None:
+        """A parsed module; what cannot be parsed is one finding."""
+        shown = self.shown(path)
+        try:
+            text = files.read(path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # "\d" in a string of somebody's is not ours to tell
+                tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OSError) as error:
+            if not again:
+                line = getattr(error, "lineno", 1) or 1
+                message = getattr(error, "msg", "") or str(error) or type(error).__name__
+                self.report.found.append(Found(shown, line, 1, "CHK01", message, ""))
+            return None
+        return Module(dotted_name(shown, self.imported), shown, text, tree, package=path.name == "__init__.py")
+
+
+def imported_names(path: Path) -> set[str]:
+    """The top-level names that a file imports, read without parsing it."""
+    try:
+        data = path.read_bytes() if path.stat().st_size <= files.LARGEST else b""
+    except OSError:
+        return set()
+    return {name.decode("ascii") for name in IMPORT.findall(data)}
+
+
+def dotted_name(shown: str, imported: set[str]) -> str:
+    """How a module is imported: from the first folder that the project's imports name."""
+    parts = shown.removesuffix(".py").split("/")
+    if parts[-1] == "__init__":
+        parts.pop()
+    start = next((index for index, part in enumerate(parts) if part in imported), 0)
+    return ".".join(parts[start:])
+
+
+def check(root: Path, excluded: tuple[str, ...] = ()) -> Report:
+    """Everything that is wrong below `root`. Raises UnreadableError."""
+    reader = Reader(root)
+    reader.read(files.walk(root, excluded))
+    project, report = reader.project, reader.report
+    texts = {one.shown: one.text for one in project.texts}
+    for path, kept in reader.again:
+        module = kept or reader.module(path, again=True)
+        if module is not None:
+            report.found += without_accepted(in_module(module, project), module.shown, module.text)
+    reader.again.clear()
+    later = [*in_project(project), *in_texts(project)]
+    for shown in sorted({one.path for one in later}):
+        text = texts.get(shown) or text_again(root, shown)
+        here = [with_source(one, text) for one in later if one.path == shown]
+        report.found += [one for one in without_accepted(here, shown, text) if one.rule != "CHK02"]
+    report.found = sorted(set(report.found))
+    return report
+
+
+def text_again(root: Path, shown: str) -> str:
+    """The text of a file that was read before."""
+    try:
+        return files.read(root / shown if root.is_dir() else root)
+    except (OSError, ValueError):
+        return ""
+
+
+def in_module(module: Module, project: Project) -> Iterator[Found]:
+    """What the rules about modules find."""
+    look = Look(module, project)
+    for id_, rule in IN_MODULE.items():
+        for place in rule(look):
+            node, message = unpacked(place)
+            assert isinstance(node, ast.AST)
+            line = line_of(node)
+            source = module.lines[line - 1].strip()[:200] if line <= len(module.lines) else ""
+            yield Found(module.shown, line, getattr(node, "col_offset", 0) + 1, id_, message, source)
+
+
+def in_project(project: Project) -> Iterator[Found]:
+    """What the rules about the whole project find."""
+    for id_, rule in IN_PROJECT.items():
+        for place in rule(project):
+            note, message = unpacked(place)
+            assert isinstance(note, Note)
+            yield Found(note.path, note.line, note.column, id_, message, "")
+
+
+def in_texts(project: Project) -> Iterator[Found]:
+    """What the rules about start files find."""
+    for file in project.texts:
+        for id_, rule in IN_TEXT.items():
+            for line in rule(file, project):
+                yield Found(file.shown, line, 1, id_, "", "")
+
+
+def unpacked(place: Place | tuple[Place, str]) -> tuple[Place, str]:
+    """A place and the message, which may be missing."""
+    return place if isinstance(place, tuple) else (place, "")
+
+
+def with_source(found: Found, text: str) -> Found:
+    """The finding with its source line."""
+    lines = text.split("\n")
+    source = lines[found.line - 1].strip()[:200] if found.line <= len(lines) else ""
+    return Found(found.path, found.line, found.column, found.rule, found.message, source)
