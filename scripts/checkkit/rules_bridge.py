@@ -302,7 +302,8 @@ def awaited_later(scope: Scope, call: ast.Call, look: Look) -> bool:
     """Whether the function waits for the task that it made."""
     parent = look.module.parents.get(call)
     if not isinstance(parent, ast.Assign):
-        return not isinstance(parent, ast.Expr)
+        kept = isinstance(parent, ast.Call) and last_name(parent.func) in {"add", "append"}
+        return not (kept or isinstance(parent, ast.Expr))
     names = {dotted(target) for target in parent.targets}
     body = getattr(scope.node, "body", [])
     return any(

@@ -86,7 +86,7 @@ def payload_names(look: Look, call: ast.Call, scope: Scope) -> set[str]:
         for name, values in scope.binds.items():
             if any(names & names_in(value) for value in values):
                 names.add(name)
-    return names
+    return names - {name for value in call.args for name in names_in(value)}  # the tag or id alone
 
 
 def works(statement: ast.stmt, payload: set[str]) -> bool:

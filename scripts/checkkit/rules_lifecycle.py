@@ -77,9 +77,14 @@ def reserved_extra(look: Look) -> Places:
         if not isinstance(extra, ast.Dict) or not isinstance(call.func, ast.Attribute):
             continue
         named = {text_of(key) for key in extra.keys if key is not None} & RESERVED - {"process", "thread", "created"}
-        holder = last_name(call.func.value).lower()
-        if named and ("log" in holder or holder == "getlogger"):
+        if named and is_logger(call.func.value):
             yield call, ", ".join(sorted(named))
+
+
+def is_logger(node: ast.expr) -> bool:
+    """Whether it is a logger, by its name or as what `getLogger` gives."""
+    name = last_name(node.func if isinstance(node, ast.Call) else node).lower()
+    return "log" in name and "structlog" not in ast.dump(node)
 
 
 @in_module("LIF04")
@@ -90,7 +95,7 @@ def healthy_code(look: Look) -> Places:
         if not isinstance(node.value, ast.Dict):
             continue
         scope = look.module.function(node)
-        if scope is None or not look.is_route(scope) or not re.search(r"health|ready|live", scope.name.lower()):
+        if scope is None or not look.is_route(scope) or not re.search(r"health|read[yi]|live", scope.name.lower()):
             continue
         told = {text_of(v).lower() for k, v in zip(node.value.keys, node.value.values, strict=True) if text_of(k) == "status"}
         sets = any(isinstance(o, ast.Attribute) and o.attr == "status_code" for o in ast.walk(scope.node))

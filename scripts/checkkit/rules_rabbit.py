@@ -109,10 +109,9 @@ def no_prefetch(look: Look) -> Places:
 def is_reply(look: Look, call: ast.Call) -> bool:
     """Whether it takes replies of its own requests: RabbitMQ wants no acknowledgement of these."""
     function = look.module.function(call)
-    text = ast.dump(function.node) if function else ast.dump(call)
     names = names_in(function.node if function else call)
     owned = any(constant(keyword(c, "exclusive")) is True for c in calls_in(function.node)) if function else False
-    return REPLY in text or owned or any("reply" in name or "callback_queue" in name for name in names)
+    return REPLY in look.module.text or owned or any("reply" in name or "callback_queue" in name for name in names)
 
 
 @in_module("RMQ04")

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from checkkit.look import Look
 from checkkit.project import Project, TextFile
 from checkkit.rule import Places, in_module, in_text
-from checkkit.rules_lifecycle import LOG_METHODS
+from checkkit.rules_lifecycle import LOG_METHODS, is_logger
 from checkkit.syntax import constant, dotted, inside, keyword, last_name
 
-GUEST = re.compile(r"amqps?://guest:guest@(?!localhost|127\.|\[::1\]|/|%|\{|\$|rabbit)", re.IGNORECASE)
+GUEST = re.compile(r"amqps?://guest:guest@(?!localhost|127\.|\[::1\]|/|%|\{|\$|rabbit)\w", re.IGNORECASE)
 SECRET = re.compile(
     r"(^|_)(password|passwd|secret|secret_key|api_?key|access_token|refresh_token|private_key|client_secret|dsn"
     r"|database_url|broker_url|redis_url|rabbitmq_url|amqp_url)$",
@@ -39,7 +39,7 @@ def guest(look: Look) -> Places:
 def logged_secret(look: Look) -> Places:
     """A secret in a log line."""
     for call, _ in look.calls(*LOG_METHODS):
-        if not isinstance(call.func, ast.Attribute) or "log" not in last_name(call.func.value).lower():
+        if not isinstance(call.func, ast.Attribute) or not is_logger(call.func.value):
             continue
         for value in told(call):
             name = dotted(value).rpartition(".")[2]

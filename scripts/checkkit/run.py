@@ -33,8 +33,8 @@ LOADED = (_bridge, _celery, _config, _consumers, _cron, _fastapi, _lifecycle, _l
           _streams)  # fmt: skip
 # Without one of these words no rule can find anything in a module.
 WORDS = re.compile(
-    r"celery|shared_task|apply_async|\.delay\(|aio_pika|pika|redis|xread|xadd|xack|xgroup|apscheduler"
-    r"|BackgroundTasks|create_task|ensure_future|tenacity|hmac|WebhookVerification|openai|anthropic|on_event"
+    r"async|\.task\b|celery|shared_task|apply_async|\.delay\(|aio_pika|pika|redis|xread|xadd|xack|xgroup|apscheduler"
+    r"|fastapi|create_task|ensure_future|tenacity|hmac|WebhookVerification|openai|anthropic|on_event"
     r"|time|requests|urllib|sqlalchemy|pickle|verify\s*=|extra\s*=|unhealthy|unavailable|pg_advisory|guest"
     r"|uuid|gather|ack\(|process\(|session|worker:|[Ii]dempotency|\bseen|processed|health|ready|TaskGroup|BaseException|except:|CancelledError|\.begin\(|commit\(|BaseSettings|log"
 )

@@ -337,11 +337,12 @@ def text_of(node: ast.AST | None) -> str:
 
 def inside(nodes: list[ast.stmt] | list[ast.expr] | ast.AST) -> Iterator[ast.AST]:
     """Everything in the nodes, without the bodies of functions defined there."""
-    stack: list[ast.AST] = list(nodes) if isinstance(nodes, list) else [nodes]
+    first = list(nodes) if isinstance(nodes, list) else [nodes]
+    stack: list[ast.AST] = list(first)
     while stack:
         node = stack.pop()
         yield node
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        if not isinstance(node, Function) or (node is nodes):
             stack.extend(ast.iter_child_nodes(node))
 
 
