@@ -81,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
     known = read_baseline(args.baseline) if args.baseline else frozenset()
     report = check(args.path.absolute(), tuple(args.exclude))
     report.found = [one for one in report.found if one.rule in wanted]
+    if report.newer:
+        sys.stderr.write(f"note: {report.newer} files were not checked: run this with the project's Python\n")
     if args.write_baseline:
         return noted(report, args.write_baseline)
     report.found = [one for one, key in fingerprints(report.found) if key not in known]
@@ -114,7 +116,9 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(
         description=usage, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    whole.add_argument("path", nargs="?", type=Path, default=Path(), help="folder or file; default: this folder")
+    whole.add_argument(
+        "path", nargs="?", type=Path, default=Path(), help="folder or file; default: this folder"
+    )
     whole.add_argument("--format", choices=FORMATS, default="text")
     whole.add_argument("--select", action="append", default=[], metavar="RULES", help="rules or groups only")
     whole.add_argument("--ignore", action="append", default=[], metavar="RULES", help="rules or groups not")

@@ -57,7 +57,7 @@ class CeleryConfig:
                     normal(name): setting(module, values[-1]) for name, values in scope.binds.items()
                 }
         inference = Inference(module)
-        for call, scope in [*module.calls("Celery")]:
+        for call, _ in module.calls("Celery"):
             if module.resolve(call.func) in {"celery.Celery", "celery.app.Celery", "celery.app.base.Celery"}:
                 self._app(module, call)
         for call, scope in module.calls("update", "config_from_object", "config_from_envvar", "setdefault"):

@@ -119,9 +119,7 @@ def function_fact(module: Module, scope: Scope, inference: Inference) -> Functio
         is_async=scope.is_async,
         yields=scope.yields,
         is_route=is_route(scope),
-        decorators=tuple(
-            module.resolve(d.func if isinstance(d, ast.Call) else d) for d in scope.decorators
-        ),
+        decorators=tuple(module.resolve(d.func if isinstance(d, ast.Call) else d) for d in scope.decorators),
         calls=calls,
         returns=returned(scope, inference),
     )
@@ -158,7 +156,7 @@ def is_route(scope: Scope) -> bool:
 def returned(scope: Scope, inference: Inference) -> str:
     """What the function gives, by its annotation, else by its `return`."""
     node = scope.node
-    if isinstance(node, ast.Lambda) or isinstance(node, ast.Module | ast.ClassDef):
+    if isinstance(node, ast.Lambda | ast.Module | ast.ClassDef):
         return ""
     if node.returns is not None:
         return inference.annotation(node.returns, scope)

@@ -20,7 +20,7 @@ SKIPPED = frozenset(
 )  # fmt: skip
 NOT_CHECKED = ("test_*.py", "*_test.py", "conftest.py", "*.min.*")
 TEXTS = (
-    "Dockerfile*", "*.dockerfile", "*.Dockerfile", "Containerfile*", "Procfile*", "*.yml", "*.yaml", "*.sh", "*.service",
+    "Dockerfile*", "*.[dD]ockerfile", "Containerfile*", "Procfile*", "*.yml", "*.yaml", "*.sh", "*.service",
     "Makefile", "supervisord*.conf",
 )  # fmt: skip
 REQUIREMENTS = (

@@ -85,7 +85,9 @@ class Inference:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
             return self.module.resolve(ast.Name(id=node.value, ctx=ast.Load()))
         name = self.module.resolve(node)
-        alias = self.module.top.binds.get(name.rpartition(".")[2]) if name.startswith(self.module.name) else None
+        alias = (
+            self.module.top.binds.get(name.rpartition(".")[2]) if name.startswith(self.module.name) else None
+        )
         if alias and isinstance(alias[0], ast.Subscript):
             return self.annotation(alias[0], scope, depth + 1)
         return self.known.type_of(name) if name else ""

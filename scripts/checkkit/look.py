@@ -14,7 +14,17 @@ LOGGING = {
     "debug", "info", "warning", "warn", "error", "exception", "critical", "log", "print", "inc", "observe",
     "bind", "labels", "capture_exception",
 }  # fmt: skip
-NO_SESSIONS = ("redis.", "aio_pika.", "httpx.", "httpx2.", "requests.", "aiohttp.", "celery.", "boto3.", "openai.")
+NO_SESSIONS = (
+    "redis.",
+    "aio_pika.",
+    "httpx.",
+    "httpx2.",
+    "requests.",
+    "aiohttp.",
+    "celery.",
+    "boto3.",
+    "openai.",
+)
 SESSIONS = {"session", "db", "db_session", "async_session", "dbsession", "sess"}
 
 

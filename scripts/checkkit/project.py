@@ -150,7 +150,9 @@ class Project:
             return self.is_task(self.functions[name])
         module = name.rpartition(".")[0]
         known = self.split(name) is not None
-        return not known and bool(re.search(r"(^|[._])(celery|tasks?)($|[._])", module)) and self.uses("celery")
+        return (
+            not known and bool(re.search(r"(^|[._])(celery|tasks?)($|[._])", module)) and self.uses("celery")
+        )
 
     def uses(self, package: str) -> bool:
         """Whether the project imports or requires it."""
@@ -159,8 +161,12 @@ class Project:
     @cached_property
     def imported(self) -> set[str]:
         """The top-level packages that are imported."""
-        found = {name.partition(".")[0] for m in self.modules.values() for name in m.imports.values()}
-        return found
+        return {name.partition(".")[0] for m in self.modules.values() for name in m.imports.values()}
+
+    @cached_property
+    def packages(self) -> set[str]:
+        """The packages that are imported or required."""
+        return self.imported | self.versions.named | set(self.versions.exact)
 
     def is_table(self, name: str) -> bool:
         """Whether it is a mapped class."""

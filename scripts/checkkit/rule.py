@@ -13,8 +13,19 @@ from checkkit.look import Look
 from checkkit.project import Note, Project, TextFile
 
 SEVERITIES = ("error", "warning", "hint")
-GROUPS = ("check", "cron", "celery", "bridge", "rabbitmq", "streams", "consumers", "outbox", "llm", "lifecycle",
-          "security")  # fmt: skip
+GROUPS = (
+    "check",
+    "cron",
+    "celery",
+    "bridge",
+    "rabbitmq",
+    "streams",
+    "consumers",
+    "outbox",
+    "llm",
+    "lifecycle",
+    "security",
+)
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,8 @@ def rules() -> dict[str, Rule]:
     for group in GROUPS:
         path = Path(__file__).parent / "texts" / f"{group}.toml"
         for id_, entry in tomllib.loads(path.read_text(encoding="utf-8")).items():
-            texts = {name: str(entry.get(name, "")) for name in Rule.__annotations__ if name not in {"id", "group"}}
+            texts = {
+                name: str(entry.get(name, "")) for name in Rule.__annotations__ if name not in {"id", "group"}
+            }
             found[id_] = Rule(id=id_, group=group, **texts)
     return found

@@ -140,9 +140,8 @@ def unheld_task(look: Look) -> Places:
             continue
         scope = look.scope(call)
         target = look.inference.target(call.func, scope)
-        if target in {f"asyncio.{name}" for name in SPAWN} or target.startswith("asyncio.get_"):
-            yield call
-        elif is_loop(call.func, look, scope):
+        plain = target in {f"asyncio.{name}" for name in SPAWN}
+        if plain or target.startswith("asyncio.get_") or is_loop(call.func, look, scope):
             yield call
 
 
@@ -164,14 +163,15 @@ def shared_session(look: Look) -> Places:
         if made in {"asyncio.TaskGroup", "anyio.create_task_group"} and look.in_loop(call, scope):
             for name in names_in(call):
                 value = ast.Name(id=name, ctx=ast.Load())
-                outside = not any(name in names_in(p.target) for p in look.module.above(call) if is_for(p))
+                outside = name not in loop_names(look, call)
                 if outside and session_outside(look, call, name) and look.is_session(value, scope):
                     yield call
 
 
-def is_for(node: ast.AST) -> bool:
-    """Whether it is a `for` loop."""
-    return isinstance(node, ast.For | ast.AsyncFor)
+def loop_names(look: Look, node: ast.AST) -> set[str]:
+    """The names that the loops around a node give anew each time."""
+    loops = [one for one in look.module.above(node) if isinstance(one, ast.For | ast.AsyncFor)]
+    return {name for loop in loops for name in names_in(loop.target)}
 
 
 def session_outside(look: Look, call: ast.Call, name: str) -> bool:
@@ -263,9 +263,11 @@ def taken_before(handler: ast.ExceptHandler, node: ast.Try) -> bool:
 def leaves(handler: ast.ExceptHandler) -> bool:
     """Whether a handler may end the loop."""
     kinds = (ast.Raise, ast.Return, ast.Break)
-    stored = handler.name is not None and handler.name in {
-        one.id for s in handler.body for one in ast.walk(s) if isinstance(one, ast.Name)
-    } and any(isinstance(one, ast.Assign | ast.Call) for s in handler.body for one in ast.walk(s))
+    stored = (
+        handler.name is not None
+        and handler.name in {one.id for s in handler.body for one in ast.walk(s) if isinstance(one, ast.Name)}
+        and any(isinstance(one, ast.Assign | ast.Call) for s in handler.body for one in ast.walk(s))
+    )
     jumps = any(isinstance(one, kinds) for s in handler.body for one in ast.walk(s))
     return jumps or (stored and any(isinstance(one, ast.Assign) for s in handler.body for one in ast.walk(s)))
 
@@ -288,13 +290,16 @@ def task_of_dead_session(look: Look) -> Places:
         if not isinstance(started, ast.Call) or not look.name(call.func).startswith("asyncio."):
             continue
         value = look.module.parents.get(call)
-        if value in (None,) or isinstance(value, ast.Await):
+        if value is None or isinstance(value, ast.Await):
             continue
         for name in passed_names(started):
             annotated = scope.parameters.get(name)
-            if look.is_route(scope) and annotated is not None and is_session_type(
-                look.inference.annotation(annotated, scope)
-            ) and not awaited_later(scope, call, look):
+            if (
+                look.is_route(scope)
+                and annotated is not None
+                and is_session_type(look.inference.annotation(annotated, scope))
+                and not awaited_later(scope, call, look)
+            ):
                 yield call
 
 

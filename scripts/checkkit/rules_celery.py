@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from checkkit.look import Look, catches, ends_otherwise
-from checkkit.project import Note
 from checkkit.rule import Places, in_module
 from checkkit.syntax import (
     Scope,
     calls_in,
     constant,
     inside,
+    is_open,
     keyword,
     last_name,
     number,
 )
 
 SENDING = ("delay", "apply_async", "send_task")
-HELD = {"AsyncSession", "Session", "Request", "BackgroundTasks", "UploadFile", "AsyncConnection", "Connection"}
+HELD = {
+    "AsyncSession",
+    "Session",
+    "Request",
+    "BackgroundTasks",
+    "UploadFile",
+    "AsyncConnection",
+    "Connection",
+}
 
 
 def sends(look: Look, call: ast.Call, scope: Scope) -> bool:
@@ -60,7 +69,11 @@ def too_far(look: Look) -> Places:
         return
     for call, scope in look.calls("apply_async", "retry", "set"):
         wait = number(keyword(call, "countdown"))
-        if wait is not None and wait >= limit and (last_name(call.func) != "apply_async" or sends(look, call, scope)):
+        if (
+            wait is not None
+            and wait >= limit
+            and (last_name(call.func) != "apply_async" or sends(look, call, scope))
+        ):
             yield call, f"{wait:g} s, and the visibility timeout is {limit:g} s"
 
 
@@ -109,9 +122,12 @@ def swallowed_retry(look: Look) -> Places:
         for handler in node.handlers:
             if catches(handler, "Retry"):
                 break
-            if retries and catches(handler, "Exception", "BaseException") and not ends_otherwise(handler.body):
-                if not any(is_retry(look, c) for c in calls_in(handler.body)):
-                    yield retries[0]
+            if (
+                retries
+                and catches(handler, "Exception", "BaseException")
+                and not ends_otherwise(handler.body)
+            ) and not any(is_retry(look, c) for c in calls_in(handler.body)):
+                yield retries[0]
 
 
 def is_retry(look: Look, call: ast.Call) -> bool:
@@ -147,8 +163,13 @@ def no_backoff(look: Look) -> Places:
 @in_module("CEL14")
 def async_task(look: Look) -> Places:
     """A task whose body never runs."""
-    for scope, _ in look.tasks():
-        if scope.is_async:
+    if any(re.search(r"celery\W?.*(aio|async)|(aio|async).*celery", name) for name in look.project.packages):
+        return  # a pool or a task class that awaits
+    for scope, decorator in look.tasks():
+        own = isinstance(decorator, ast.Call) and (
+            keyword(decorator, "base") is not None or is_open(decorator)
+        )
+        if scope.is_async and not own and "task_cls" not in look.project.celery.settings:
             yield scope.node
 
 
@@ -178,7 +199,9 @@ def result_as_store(look: Look) -> Places:
     """A route that answers with what Celery's backend says."""
     for call, scope in look.calls("AsyncResult"):
         made = look.name(call.func)
-        known = made == "celery.result.AsyncResult" or look.inference.target(call.func, scope).startswith("celery.")
+        known = made == "celery.result.AsyncResult" or look.inference.target(call.func, scope).startswith(
+            "celery."
+        )
         if look.is_route(scope) and (known or "celery" in made.lower()):
             yield call
 
@@ -243,4 +266,3 @@ def soft_limit_in_coroutine(look: Look) -> Places:
         for node in inside(list(scope.node.body)):
             if isinstance(node, ast.ExceptHandler) and catches(node, "SoftTimeLimitExceeded"):
                 yield node
-

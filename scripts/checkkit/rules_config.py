@@ -59,7 +59,10 @@ def endless_redelivery(project: Project) -> Places:
     redis = config.scheme() == "redis"
     if not (redis and project.versions.at_least("celery", "5.7") and not config.open):
         return
-    if config.value("task_reject_on_worker_lost") is True and "task_retry_on_worker_lost" not in config.settings:
+    if (
+        config.value("task_reject_on_worker_lost") is True
+        and "task_retry_on_worker_lost" not in config.settings
+    ):
         yield from (at(one) for one in all_of(project, "task_reject_on_worker_lost"))
 
 
@@ -74,7 +77,12 @@ def runs_twice(project: Project) -> Places:
     """A time limit that Redis does not wait for."""
     config = project.celery
     options, limit = config.transport_options, config.get("task_time_limit")
-    if config.scheme() != "redis" or options is None or limit is None or config.value("task_acks_late") is not True:
+    if (
+        config.scheme() != "redis"
+        or options is None
+        or limit is None
+        or config.value("task_acks_late") is not True
+    ):
         return
     seconds, visible = number(limit.node), options.get("visibility_timeout", 3600)
     if seconds is not None and isinstance(visible, int | float) and seconds >= visible:
@@ -140,7 +148,13 @@ def hoards(project: Project) -> Places:
 @in_project("SEC01")
 def pickled_tasks(project: Project) -> Places:
     """Messages that may hold code."""
-    names = ("accept_content", "result_accept_content", "task_serializer", "result_serializer", "event_serializer")
+    names = (
+        "accept_content",
+        "result_accept_content",
+        "task_serializer",
+        "result_serializer",
+        "event_serializer",
+    )
     for one in all_of(project, *names):
         values = one.value if isinstance(one.value, list) else [one.value]
         if any(value in ("pickle", "yaml", "application/x-python-serialize") for value in values):
@@ -152,7 +166,11 @@ def pickled_messages(look: Look) -> Places:
     """Bytes of a message that become code."""
     for call, _ in look.calls("loads", "load"):
         name = look.name(call.func)
-        if name.startswith(("pickle.", "cPickle.", "dill.", "cloudpickle.")) and call.args and of_message(call.args[0]):
+        if (
+            name.startswith(("pickle.", "cPickle.", "dill.", "cloudpickle."))
+            and call.args
+            and of_message(call.args[0])
+        ):
             yield call
     for decorator in (d for _, d in look.tasks()):
         value = keyword(decorator, "serializer") if isinstance(decorator, ast.Call) else None

@@ -24,10 +24,16 @@ from checkkit.syntax import (
 ACKS = ("ack", "xack", "basic_ack")
 # What is done to a message before it is handled, and around it.
 PARSING = {
-    "loads", "model_validate", "model_validate_json", "parse_raw", "parse_obj", "decode", "get", "dict", "int",
+    "loads",
+    "model_validate", "model_validate_json", "parse_raw", "parse_obj", "decode", "get", "dict", "int",
     "str", "len", "from_dict", "items", "UUID", "validate_json", "validate_python", "isinstance", "getattr",
     "float", "bool", "list", "repr", "type", "append", "bind_contextvars", "heartbeat", "set", "time", "add",
 } | LOGGING  # fmt: skip
+BOUNDS = {
+    "tenacity.retry": ("stop",),
+    "backoff.on_exception": ("max_tries", "max_time"),
+    "backoff.on_predicate": ("max_tries", "max_time"),
+}
 MESSAGES = {"message", "msg", "event", "delivery", "envelope"}
 IDS = re.compile(r"message_?id|event_?id|msg_?id|entry_?id|idempot|dedup|processed|seen", re.IGNORECASE)
 
@@ -66,14 +72,28 @@ def begins(look: Look, node: ast.With | ast.AsyncWith, scope: Scope) -> bool:
         call = item.context_expr
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "begin":
             made = look.type(call.func.value, scope)
-            if look.is_session(call.func.value, scope) or "sessionmaker" in made or "ession" in dotted(call.func.value):
+            if (
+                look.is_session(call.func.value, scope)
+                or "sessionmaker" in made
+                or "ession" in dotted(call.func.value)
+            ):
                 return True
     return False
 
 
 def payload_names(look: Look, call: ast.Call, scope: Scope) -> set[str]:
     """Names of the message and of what was read from it."""
-    names = set(scope.parameters) - {"self", "cls", "session", "db", "channel", "ch", "redis", "client", "method"}
+    names = set(scope.parameters) - {
+        "self",
+        "cls",
+        "session",
+        "db",
+        "channel",
+        "ch",
+        "redis",
+        "client",
+        "method",
+    }
     for parent in look.module.above(call):
         if parent is scope.node:
             break
@@ -119,7 +139,17 @@ def failure_acked(look: Look) -> Places:
 def handles(node: ast.Try) -> bool:
     """Whether work is done in the `try`, which is not only the acknowledgement or a close."""
     names = called_names(node.body)
-    side = {"close", "aclose", "rollback", "send", "set_result", "ping", "disconnect", "cancel", "publish_metric"}
+    side = {
+        "close",
+        "aclose",
+        "rollback",
+        "send",
+        "set_result",
+        "ping",
+        "disconnect",
+        "cancel",
+        "publish_metric",
+    }
     return bool(names - set(ACKS) - PARSING - side) and not names & {"nack", "reject"}
 
 
@@ -163,9 +193,8 @@ def endless_retry(look: Look) -> Places:
         for decorator in scope.decorators:
             call = decorator if isinstance(decorator, ast.Call) else None
             name = look.name(call.func if call else decorator)
-            if name in {"tenacity.retry", "tenacity.retry()"} and not bounded(call, "stop"):
-                yield decorator
-            elif name in {"backoff.on_exception", "backoff.on_predicate"} and not bounded(call, "max_tries", "max_time"):
+            bounds = BOUNDS.get(name)
+            if bounds and not bounded(call, *bounds):
                 yield decorator
     for call, _ in look.calls("Retrying", "AsyncRetrying"):
         if look.name(call.func).startswith("tenacity.") and not bounded(call, "stop"):
@@ -186,7 +215,11 @@ def no_wait(look: Look) -> Places:
                 if bounded(decorator, "stop") and not bounded(decorator, "wait"):
                     yield decorator
     for call, _ in look.calls("Retrying", "AsyncRetrying"):
-        if look.name(call.func).startswith("tenacity.") and bounded(call, "stop") and not bounded(call, "wait"):
+        if (
+            look.name(call.func).startswith("tenacity.")
+            and bounded(call, "stop")
+            and not bounded(call, "wait")
+        ):
             yield call
 
 
@@ -199,7 +232,12 @@ def seen_in_memory(look: Look) -> Places:
             continue
         scope = look.module.function(node)
         name = dotted(node.comparators[0])
-        if scope is None or not name or not is_collection(look, name, scope) or not handles_messages(look, scope):
+        if (
+            scope is None
+            or not name
+            or not is_collection(look, name, scope)
+            or not handles_messages(look, scope)
+        ):
             continue
         if adds(scope, name) and IDS.search(ast.dump(node.left) + name):
             yield node
@@ -211,7 +249,9 @@ def is_collection(look: Look, name: str, scope: Scope) -> bool:
     values = holder.binds.get(name, []) if holder else []
     kinds = (ast.Set, ast.Dict, ast.List)
     made = {"set", "dict", "list", "defaultdict", "OrderedDict", "deque"}
-    return any(isinstance(v, kinds) or (isinstance(v, ast.Call) and last_name(v.func) in made) for v in values)
+    return any(
+        isinstance(v, kinds) or (isinstance(v, ast.Call) and last_name(v.func) in made) for v in values
+    )
 
 
 def handles_messages(look: Look, scope: Scope) -> bool:
@@ -293,10 +333,10 @@ def bound_call(node: ast.expr, scope: Scope) -> ast.Call | None:
 
 def key_text(node: ast.expr | None) -> str:
     """The names and texts that a key is made of."""
-    parts = []
-    for one in ast.walk(node) if node is not None else ():
-        parts.append(getattr(one, "id", "") or getattr(one, "attr", "") or str(getattr(one, "value", "")))
-    return " ".join(str(part) for part in parts)
+    nodes = ast.walk(node) if node is not None else ()
+    return " ".join(
+        str(getattr(n, "id", "") or getattr(n, "attr", "") or getattr(n, "value", "")) for n in nodes
+    )
 
 
 @in_module("CON08")
@@ -308,7 +348,11 @@ def told_by_text(look: Look) -> Places:
             continue
         caught = next((p for p in look.module.above(node) if isinstance(p, ast.ExceptHandler)), None)
         right = node.comparators[0]
-        while isinstance(right, ast.Call) and isinstance(right.func, ast.Attribute) and right.func.attr in {"lower", "upper", "casefold"}:
+        while (
+            isinstance(right, ast.Call)
+            and isinstance(right.func, ast.Attribute)
+            and right.func.attr in {"lower", "upper", "casefold"}
+        ):
             right = right.func.value
         told = isinstance(right, ast.Call) and last_name(right.func) in {"str", "repr"} and right.args
         if caught is None or not told or not caught.name or not decides(look, node, caught):

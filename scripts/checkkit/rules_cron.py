@@ -109,7 +109,9 @@ def shutdown_cancels(look: Look) -> Places:
         if not is_scheduler(look.receiver(call, scope), "AsyncIO") or is_open(call):
             continue
         wait = constant(call.args[0] if call.args else keyword(call, "wait"))
-        paused = any(last_name(c.func) in {"pause", "pause_job"} for c in scope.calls if c.lineno < call.lineno)
+        paused = any(
+            last_name(c.func) in {"pause", "pause_job"} for c in scope.calls if c.lineno < call.lineno
+        )
         if wait is True or (not call.args and keyword(call, "wait") is None and not paused):
             yield call
 
@@ -142,17 +144,24 @@ def every_minute(look: Look) -> Places:
 @in_module("CRON06")
 def no_timezone(look: Look) -> Places:
     """Times of day without a time zone."""
-    for call, scope in look.calls("CronTrigger", "from_crontab"):
+    for call, _ in look.calls("CronTrigger", "from_crontab"):
         if look.name(call.func).startswith("apscheduler.triggers.cron") and lacks(call, "timezone"):
-            if last_name(call.func) == "from_crontab" and len(call.args) > 1:
-                continue
-            if len(call.args) < 11:
+            if at_an_hour(call):
                 yield call
     for call, scope in jobs(look):
         made = scheduler_call(look, call, scope)
         if constant(trigger(call)) == "cron" and lacks(call, "timezone") and made is not None:
             if lacks(made, "timezone") and not made.args and "configure" not in look.project.called:
                 yield call
+
+
+def at_an_hour(call: ast.Call) -> bool:
+    """Whether a trigger without a zone is due at hours or days, and not every few minutes."""
+    if last_name(call.func) == "from_crontab":
+        fields = text_of(call.args[0] if call.args else None).split()
+        return len(call.args) == 1 and len(fields) == 5 and set(fields[1:]) != {"*"}
+    named = {k.arg for k in call.keywords if constant(k.value) != "*"}
+    return not call.args and bool(named & {"hour", "day", "day_of_week", "week", "month", "year"})
 
 
 def scheduler_call(look: Look, call: ast.Call, scope: Scope) -> ast.Call | None:
@@ -193,14 +202,14 @@ def clock(node: ast.expr) -> set[str]:
 @in_module("CRON08")
 def no_stable_id(look: Look) -> Places:
     """Jobs that are added once more at every start."""
-    for call, scope in [*look.calls("SQLAlchemyJobStore", "RedisJobStore", "MongoDBJobStore")]:
+    for call, _ in look.calls("SQLAlchemyJobStore", "RedisJobStore", "MongoDBJobStore"):
         look.note("store", call)
-    for call, scope in look.calls("add_jobstore"):
+    for call, _ in look.calls("add_jobstore"):
         if constant(call.args[0] if call.args else None) in {"sqlalchemy", "redis", "mongodb"}:
             look.note("store", call)
     for call, scope in jobs(look):
         fixed = scope.parent is None or not scope.parameters or is_startup(scope, look)
-        kept = constant(keyword(call, "jobstore")) not in {"memory"}
+        kept = constant(keyword(call, "jobstore")) != "memory"
         repeated = constant(trigger(call)) in {"cron", "interval"} or isinstance(trigger(call), ast.Call)
         if fixed and kept and repeated and not look.is_route(scope) and not is_open(call):
             if lacks(call, "id") or lacks(call, "replace_existing"):

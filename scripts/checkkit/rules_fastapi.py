@@ -8,7 +8,7 @@ import re
 from checkkit.look import Look
 from checkkit.rule import Places, in_module
 from checkkit.rules_cron import is_startup
-from checkkit.syntax import Scope, dotted, keyword, last_name
+from checkkit.syntax import Scope, dotted, keyword
 
 OUTSIDE = re.compile(
     r"^(smtplib|aiosmtplib|sendgrid|resend|stripe|fastapi_mail|twilio|mailjet|postmarker)\.|^(requests|httpx2?)\.(post|put|patch|delete)$"
@@ -72,4 +72,3 @@ def consumer_in_api(look: Look) -> Places:
             if one.target.rpartition(".")[2] in CONSUMING and "." in one.target:
                 yield call
                 break
-

@@ -30,7 +30,9 @@ def no_signal(look: Look) -> Places:
     if "SIGTERM" in look.project.mentioned:
         return
     for call, scope in look.calls("run"):
-        if look.name(call.func) not in {"asyncio.run", "uvloop.run"} or scope.is_function and look.is_task(scope):
+        if look.name(call.func) not in {"asyncio.run", "uvloop.run"} or (
+            scope.is_function and look.is_task(scope)
+        ):
             continue
         started = call.args[0] if call.args and isinstance(call.args[0], ast.Call) else None
         function = look.callee(started, scope) if started else None
@@ -76,7 +78,11 @@ def reserved_extra(look: Look) -> Places:
         extra = keyword(call, "extra")
         if not isinstance(extra, ast.Dict) or not isinstance(call.func, ast.Attribute):
             continue
-        named = {text_of(key) for key in extra.keys if key is not None} & RESERVED - {"process", "thread", "created"}
+        named = {text_of(key) for key in extra.keys if key is not None} & RESERVED - {
+            "process",
+            "thread",
+            "created",
+        }
         if named and is_logger(call.func.value):
             yield call, ", ".join(sorted(named))
 
@@ -95,9 +101,17 @@ def healthy_code(look: Look) -> Places:
         if not isinstance(node.value, ast.Dict):
             continue
         scope = look.module.function(node)
-        if scope is None or not look.is_route(scope) or not re.search(r"health|read[yi]|live", scope.name.lower()):
+        if (
+            scope is None
+            or not look.is_route(scope)
+            or not re.search(r"health|read[yi]|live", scope.name.lower())
+        ):
             continue
-        told = {text_of(v).lower() for k, v in zip(node.value.keys, node.value.values, strict=True) if text_of(k) == "status"}
+        told = {
+            text_of(v).lower()
+            for k, v in zip(node.value.keys, node.value.values, strict=True)
+            if text_of(k) == "status"
+        }
         sets = any(isinstance(o, ast.Attribute) and o.attr == "status_code" for o in ast.walk(scope.node))
         if told & UNWELL and not sets:
             yield node
@@ -125,7 +139,7 @@ def anyone_answers(file: TextFile, _: Project) -> Iterator[int]:
 
 @in_text("LIF08")
 def forking(file: TextFile, _: Project) -> Iterator[int]:
-    """systemd waits for a fork that never comes."""
+    """Systemd waits for a fork that never comes."""
     if not file.shown.endswith(".service"):
         return
     starts = "".join(line for line in file.text.split("\n") if line.strip().startswith("ExecStart="))
@@ -133,4 +147,3 @@ def forking(file: TextFile, _: Project) -> Iterator[int]:
     for number, line in enumerate(file.text.split("\n"), 1):
         if foreground and re.match(r"\s*Type\s*=\s*forking\s*$", line):
             yield number
-

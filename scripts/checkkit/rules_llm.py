@@ -71,9 +71,12 @@ def retried_twice_in_project(project: Project) -> Places:
 def ten_minutes(look: Look) -> Places:
     """Clients that wait for ten minutes."""
     for call, _ in clients(look):
-        if lacks(call, "timeout") and "with_options" not in look.project.called and lacks(call, "http_client"):
-            if "timeout" not in {k.arg for c, _ in requests(look) for k in c.keywords}:
-                yield call
+        if (
+            lacks(call, "timeout")
+            and "with_options" not in look.project.called
+            and lacks(call, "http_client")
+        ) and "timeout" not in {k.arg for c, _ in requests(look) for k in c.keywords}:
+            yield call
 
 
 @in_module("LLM03")
@@ -84,7 +87,9 @@ def other_httpx(look: Look) -> Places:
     for call, sdk in clients(look):
         for name in ("http_client", "timeout"):
             value = keyword(call, name)
-            made = look.name(value.func) if isinstance(value, ast.Call) else look.type(value, look.scope(call))
+            made = (
+                look.name(value.func) if isinstance(value, ast.Call) else look.type(value, look.scope(call))
+            )
             if sdk == "anthropic" and made.startswith("httpx."):
                 yield call, f"{name} is {made}"
 
@@ -97,7 +102,7 @@ def gone_arguments(look: Look) -> Places:
     for call, scope in requests(look):
         made = look.receiver(call, scope)
         anthropic = made.startswith("anthropic") or (
-            not made and "anthropic" in look.module.imports.values() or only_anthropic(look)
+            (not made and "anthropic" in look.module.imports.values()) or only_anthropic(look)
         )
         given = GONE & {k.arg for k in call.keywords}
         if dotted(call.func).endswith(("messages.create", "messages.stream")) and anthropic and given:
@@ -135,11 +140,11 @@ def compared_openly(look: Look) -> Places:
 def is_mac(look: Look, node: ast.expr, scope: Scope) -> bool:
     """Whether a value is the digest of an HMAC."""
     if isinstance(node, ast.Name):
-        return any(is_mac(look, v, scope) for v in scope.binds.get(node.id, []) if not isinstance(v, ast.Name))
-    if isinstance(node, ast.JoinedStr):
-        return any(isinstance(v, ast.FormattedValue) and is_mac(look, v.value, scope) for v in node.values)
-    if isinstance(node, ast.BinOp):
-        return is_mac(look, node.left, scope) or is_mac(look, node.right, scope)
+        return any(
+            is_mac(look, v, scope) for v in scope.binds.get(node.id, []) if not isinstance(v, ast.Name)
+        )
+    if isinstance(node, ast.JoinedStr | ast.BinOp):
+        return any(is_mac(look, part, scope) for part in parts(node))
     if not isinstance(node, ast.Call):
         return False
     name = look.name(node.func)
@@ -150,6 +155,13 @@ def is_mac(look: Look, node: ast.expr, scope: Scope) -> bool:
             node.func.attr == "decode" and is_mac(look, node.func.value, scope)
         )
     return name.startswith("base64.") and any(is_mac(look, a, scope) for a in node.args)
+
+
+def parts(node: ast.JoinedStr | ast.BinOp) -> list[ast.expr]:
+    """What a text is put together from."""
+    if isinstance(node, ast.BinOp):
+        return [node.left, node.right]
+    return [value.value for value in node.values if isinstance(value, ast.FormattedValue)]
 
 
 @in_module("WHK02")
@@ -174,9 +186,12 @@ def received(scope: Scope) -> bool:
 def is_rewritten(node: ast.expr, scope: Scope) -> bool:
     """Whether bytes were made from a parsed object."""
     if isinstance(node, ast.Name):
-        return any(is_rewritten(v, scope) for v in scope.binds.get(node.id, []) if not isinstance(v, ast.Name))
+        return any(
+            is_rewritten(v, scope) for v in scope.binds.get(node.id, []) if not isinstance(v, ast.Name)
+        )
     return any(
-        last_name(c.func) in {"dumps", "model_dump_json"} and isinstance(c.func, ast.Attribute) for c in calls_in(node)
+        last_name(c.func) in {"dumps", "model_dump_json"} and isinstance(c.func, ast.Attribute)
+        for c in calls_in(node)
     )
 
 
@@ -184,13 +199,18 @@ def is_rewritten(node: ast.expr, scope: Scope) -> bool:
 def follows_redirects(look: Look) -> Places:
     """A webhook that goes where the receiver says."""
     for call, scope in look.calls("Client", "AsyncClient", "post", "request", "send"):
-        name = f"{look.module.name} {scope.name} {scope.owner.name if scope.owner else ''}".lower()
-        if "webhook" in name and constant(keyword(call, "follow_redirects")) is True:
+        if sends_webhooks(look, scope) and constant(keyword(call, "follow_redirects")) is True:
             yield call
     for call, scope in look.calls("post", "request"):
-        name = f"{look.module.name} {scope.name}".lower()
-        if "webhook" in name and look.name(call.func).startswith("requests.") and lacks(call, "allow_redirects"):
+        given = call.args and constant(call.args[0]) is ...
+        followed = look.name(call.func).startswith("requests.") and lacks(call, "allow_redirects")
+        if sends_webhooks(look, scope) and given and followed:
             yield call, "requests follows redirects by default"
+
+
+def sends_webhooks(look: Look, scope: Scope) -> bool:
+    """Whether a function or its class is named after webhooks, and does not receive them."""
+    return "webhook" in scope.name.lower() and not look.is_route(scope)
 
 
 @in_module("WHK04")
@@ -200,8 +220,11 @@ def garbage_is_500(look: Look) -> Places:
         assert isinstance(node, ast.Try)
         caught = [h for h in node.handlers if catches(h, "WebhookVerificationError")]
         wide = any(catches(h, "ValueError", "Exception", "BaseException") for h in node.handlers)
-        if caught and not wide and "standardwebhooks" in {n.partition(".")[0] for n in look.module.imports.values()}:
+        if (
+            caught
+            and not wide
+            and "standardwebhooks" in {n.partition(".")[0] for n in look.module.imports.values()}
+        ):
             outer = [p for p in look.module.above(node) if isinstance(p, ast.Try)]
             if not any(catches(h, "ValueError", "Exception") for p in outer for h in p.handlers):
                 yield caught[0]
-

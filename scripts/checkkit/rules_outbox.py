@@ -10,7 +10,7 @@ from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
 from checkkit.rules_celery import is_sending, sends
 from checkkit.rules_consumers import begins
-from checkkit.syntax import Scope, inside, is_open, last_name, names_in, text_of
+from checkkit.syntax import Scope, inside, is_open, last_name, text_of
 
 RELAY = re.compile(r"outbox|relay|dispatch|with_for_update|skip_locked|SKIP LOCKED", re.IGNORECASE)
 OUTBOX = re.compile(r"outbox", re.IGNORECASE)
@@ -72,7 +72,10 @@ def before_commit(look: Look, call: ast.Call, commits: list[ast.Call], scope: Sc
     """Whether something was written, then sent, then committed, in this order."""
     if any(commit.lineno < call.lineno for commit in commits):
         return False
-    wrote = any(last_name(c.func) in WRITES and c.lineno < call.lineno and is_commit(look, c, scope) for c in scope.calls)
+    wrote = any(
+        last_name(c.func) in WRITES and c.lineno < call.lineno and is_commit(look, c, scope)
+        for c in scope.calls
+    )
     after = [commit for commit in commits if commit.lineno > call.lineno]
     return wrote and any(follows(look, call, commit) for commit in after)
 
@@ -89,7 +92,9 @@ def sends_through(look: Look, call: ast.Call, scope: Scope) -> bool:
     callee = look.callee(call, scope)
     if callee is None or RELAY.search(callee.name) or look.project.is_task(callee):
         return False
-    into = look.project.reach(callee, into=lambda _c, f: not RELAY.search(f.name) and not look.project.is_task(f))
+    into = look.project.reach(
+        callee, into=lambda _c, f: not RELAY.search(f.name) and not look.project.is_task(f)
+    )
     return any(is_sending(look, one.target) for _, one in into)
 
 
@@ -102,12 +107,16 @@ def cursor(look: Look) -> Places:
         if not isinstance(node.ops[0], ast.Gt | ast.GtE) or not isinstance(left, ast.Attribute):
             continue
         scope = look.module.function(node)
-        named = isinstance(left.value, ast.Name) and OUTBOX.search(left.value.id) and left.attr in {"id", "seq", "position"}
-        if named and isinstance(node.comparators[0], ast.Name | ast.Attribute) and scope and publishes(look, scope):
+        named = (
+            isinstance(left.value, ast.Name)
+            and OUTBOX.search(left.value.id)
+            and left.attr in {"id", "seq", "position"}
+        )
+        if named and isinstance(node.comparators[0], ast.Name | ast.Attribute) and scope and publishes(scope):
             yield node
 
 
-def publishes(look: Look, scope: Scope) -> bool:
+def publishes(scope: Scope) -> bool:
     """Whether a function sends."""
     names = {"publish", "basic_publish", "xadd", "delay", "apply_async", "send", "send_and_wait", "produce"}
     return any(last_name(c.func) in names and isinstance(c.func, ast.Attribute) for c in scope.calls)
@@ -122,7 +131,7 @@ def two_relays(look: Look) -> Places:
             continue
         start = getattr(scope.node, "lineno", 1) - 1
         text = "\n".join(look.module.lines[start : getattr(scope.node, "end_lineno", start + 1)])
-        if publishes(look, scope) and not re.search(r"for_update|lock|FOR UPDATE|lease|claim", text, re.IGNORECASE):
+        if publishes(scope) and not re.search(r"for_update|lock|FOR UPDATE|lease|claim", text, re.IGNORECASE):
             yield call
 
 
@@ -135,7 +144,13 @@ def leaked_lock(look: Look) -> Places:
         if not isinstance(call.func, ast.Attribute) or not look.is_session(call.func.value, scope):
             continue
         for one in inside(list(call.args)):
-            name = one.attr if isinstance(one, ast.Attribute) else text_of(one) if isinstance(one, ast.Constant) else ""
+            name = (
+                one.attr
+                if isinstance(one, ast.Attribute)
+                else text_of(one)
+                if isinstance(one, ast.Constant)
+                else ""
+            )
             if ADVISORY.search(name):
                 yield call
 
@@ -160,12 +175,11 @@ def commits_given(look: Look, call: ast.Call, scope: Scope) -> str:
     callee = look.callee(call, scope)
     if callee is None or not hands_session(look, call, scope):
         return ""
-    for function, one in look.project.reach(callee, into=lambda c, _f: "session" in c.target.lower() or c.target != ""):
+    for function, one in look.project.reach(callee):
         owner, _, last = one.target.rpartition(".")
         session = owner.rpartition(".")[2].lower().removesuffix("()")
-        if last == "commit" and not one.own and not one.guarded and "session" in session or (
-            last == "commit" and not one.own and not one.guarded and session in {"db"}
-        ):
+        known = "session" in session or session == "db"
+        if last == "commit" and known and not one.own and not one.guarded:
             return f"{function.name}, {function.path}:{one.line}"
     return ""
 
@@ -187,9 +201,16 @@ def sent_after_commit(look: Look) -> Places:
     for scope in look.module.scopes:
         if not look.is_route(scope):
             continue
-        commits = [c.lineno for c in scope.calls if last_name(c.func) == "commit" and is_commit(look, c, scope)]
+        commits = [
+            c.lineno for c in scope.calls if last_name(c.func) == "commit" and is_commit(look, c, scope)
+        ]
         for call in scope.calls:
-            if commits and min(commits) < call.lineno and sends(look, call, scope) and not relays(look, scope):
+            if (
+                commits
+                and min(commits) < call.lineno
+                and sends(look, call, scope)
+                and not relays(look, scope)
+            ):
                 yield call
 
 
@@ -211,11 +232,15 @@ def commits_late(look: Look, scope: Scope) -> bool:
     """Whether the commit comes after the `yield`."""
     yields = [n for n in look.nodes(ast.Yield) if look.module.function(n) is scope]
     first = min((n.lineno for n in yields if isinstance(n, ast.Yield)), default=0)
-    if any(last_name(c.func) == "commit" and c.lineno > first and is_commit(look, c, scope) for c in scope.calls):
+    if any(
+        last_name(c.func) == "commit" and c.lineno > first and is_commit(look, c, scope) for c in scope.calls
+    ):
         return True
     for node in yields:
         for parent in look.module.above(node):
-            if isinstance(parent, ast.With | ast.AsyncWith) and (begins(look, parent, scope) or enters(look, parent, scope)):
+            if isinstance(parent, ast.With | ast.AsyncWith) and (
+                begins(look, parent, scope) or enters(look, parent, scope)
+            ):
                 return True
     return False
 
@@ -242,4 +267,3 @@ def commits_after_response_in_project(project: Project) -> Places:
         count = used.count(str(note.value))
         if count:
             yield note, f"used {count} times without scope"
-

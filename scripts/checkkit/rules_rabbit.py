@@ -12,6 +12,7 @@ from checkkit.syntax import (
     Scope,
     calls_in,
     constant,
+    dotted,
     is_open,
     keyword,
     lacks,
@@ -20,7 +21,16 @@ from checkkit.syntax import (
     text_of,
 )
 
-COUNTING = {"redelivered", "headers", "delivery_count", "attempt", "attempts", "retries", "tries", "deliveries"}
+COUNTING = {
+    "redelivered",
+    "headers",
+    "delivery_count",
+    "attempt",
+    "attempts",
+    "retries",
+    "tries",
+    "deliveries",
+}
 REPLY = "reply-to"
 
 
@@ -109,9 +119,11 @@ def no_prefetch(look: Look) -> Places:
 def is_reply(look: Look, call: ast.Call) -> bool:
     """Whether it takes replies of its own requests: RabbitMQ wants no acknowledgement of these."""
     function = look.module.function(call)
-    names = names_in(function.node if function else call)
-    owned = any(constant(keyword(c, "exclusive")) is True for c in calls_in(function.node)) if function else False
-    return REPLY in look.module.text or owned or any("reply" in name or "callback_queue" in name for name in names)
+    node = function.node if function else call
+    words = names_in(node) | {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
+    owned = any(constant(keyword(c, "exclusive")) is True for c in calls_in(node))
+    told = any("reply" in word.lower() or "callback_queue" in word for word in words)
+    return REPLY in look.module.text or owned or told
 
 
 @in_module("RMQ04")
@@ -121,7 +133,9 @@ def unsettled(look: Look) -> Places:
         if not speaks(look) or not call.args or constant(keyword(call, "no_ack")) is True:
             continue
         name = last_name(call.args[0])
-        handler = next((s for s in look.module.scopes if s.is_async and s.name.rpartition(".")[2] == name), None)
+        handler = next(
+            (s for s in look.module.scopes if s.is_async and s.name.rpartition(".")[2] == name), None
+        )
         if handler is not None and handler is not scope and acks_bare(handler):
             yield handler.node
 
@@ -179,20 +193,28 @@ def unconfirmed(look: Look) -> Places:
             yield call
     for call, scope in look.calls("publish"):
         if isinstance(call.func, ast.Attribute) and constant(keyword(call, "mandatory")) is False:
-            if not is_fanout(scope) and not is_redis_type(look.receiver(call, scope)):
+            if not (is_fanout(scope) or is_reply_scope(scope)) and not is_redis_type(
+                look.receiver(call, scope)
+            ):
                 yield call
     for call, scope in look.calls("channel"):
         names = {last_name(c.func) for c in scope.calls}
         made = look.receiver(call, scope)
         if made.startswith("aio_pika.connect") and "publish" in names and lacks(call, "on_return_raises"):
-            if not call.args and not names & {"declare_queue", "consume", "iterator"} and not is_fanout(scope):
+            if (
+                not call.args
+                and not names & {"declare_queue", "consume", "iterator"}
+                and not is_fanout(scope)
+            ):
                 yield call
 
 
 def is_fanout(scope: Scope) -> bool:
     """Whether it sends events, which may have no listener."""
     body = list(getattr(scope.node, "body", []))
-    return "FANOUT" in attributes(body) or any(text_of(k.value) == "fanout" for c in scope.calls for k in c.keywords)
+    return "FANOUT" in attributes(body) or any(
+        text_of(k.value) == "fanout" for c in scope.calls for k in c.keywords
+    )
 
 
 @in_module("RMQ08")
@@ -231,15 +253,27 @@ def not_durable(look: Look) -> Places:
     """A named queue that a restart of the broker deletes."""
     if not speaks(look):
         return
-    for call, _ in look.calls("declare_queue", "queue_declare"):
+    for call, scope in look.calls("declare_queue", "queue_declare"):
         name = keyword(call, "name") or keyword(call, "queue") or (call.args[0] if call.args else None)
         durable = keyword(call, "durable")
-        own = {"exclusive", "auto_delete", "passive"} & {k.arg for k in call.keywords if constant(k.value) is not False}
-        if name is None or text_of(name) == "" and isinstance(name, ast.Constant) or own or is_open(call):
+        own = {"exclusive", "auto_delete", "passive"} & {
+            k.arg for k in call.keywords if constant(k.value) is not False
+        }
+        if name is None or (text_of(name) == "" and isinstance(name, ast.Constant)) or own or is_open(call):
             continue
-        if len(call.args) == 1 and (durable is None or constant(durable) is False) or constant(durable) is False:
-            if isinstance(call.func, ast.Attribute):
-                yield call
+        default = durable is None and len(call.args) < 2
+        if (default or constant(durable) is False) and is_channel(look, call, scope):
+            yield call
+
+
+def is_channel(look: Look, call: ast.Call, scope: Scope) -> bool:
+    """Whether a method is called on a channel, and not on a framework's broker."""
+    if not isinstance(call.func, ast.Attribute):
+        return False
+    made = look.receiver(call, scope)
+    if made.startswith(("aio_pika", "pika")):
+        return True
+    return not made.startswith("faststream") and "chan" in dotted(call.func.value).lower()
 
 
 @in_module("RMQ11")
@@ -248,7 +282,9 @@ def declared_twice(look: Look) -> Places:
     if not speaks(look):
         return
     for call, _ in look.calls("declare_queue", "queue_declare"):
-        name = text_of(keyword(call, "name") or keyword(call, "queue") or (call.args[0] if call.args else None))
+        name = text_of(
+            keyword(call, "name") or keyword(call, "queue") or (call.args[0] if call.args else None)
+        )
         passive = constant(keyword(call, "passive")) is True
         value = literal(keyword(call, "arguments"))
         if name and not passive and not is_open(call) and len(call.args) < 2 and value is not ...:

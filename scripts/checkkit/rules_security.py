@@ -18,7 +18,9 @@ SECRET = re.compile(
     r"|database_url|broker_url|redis_url|rabbitmq_url|amqp_url)$",
     re.IGNORECASE,
 )
-KEYS = re.compile(r"(^|_)(password|passwd|secret|secret_key|api_?key|access_token|private_key|client_secret)$", re.I)
+KEYS = re.compile(
+    r"(^|_)(password|passwd|(client_)?secret|(secret|api|private)_?key|access_token)$", re.IGNORECASE
+)
 HTTP = ("get", "post", "put", "patch", "delete", "request", "stream", "Client", "AsyncClient", "Session")
 
 
@@ -107,6 +109,9 @@ def open_flower(file: TextFile, project: Project) -> Iterator[int]:
         return
     for number, line in enumerate(file.text.split("\n"), 1):
         words = re.sub(r"[\"',\[\]]+", " ", line.split("#")[0])
-        if re.search(r"\bcelery\b[^|;&]*\sflower\b", words) and not re.search(r"--(basic[-_]auth|auth|oauth)", words):
-            if not line.rstrip().endswith("\\"):
-                yield number
+        if (
+            re.search(r"\bcelery\b[^|;&]*\sflower\b", words)
+            and not re.search(r"--(basic[-_]auth|auth|oauth)", words)
+            and not line.rstrip().endswith("\\")
+        ):
+            yield number

@@ -22,7 +22,15 @@ from checkkit.syntax import (
 
 READS = ("xread", "xreadgroup")
 POPS = ("blpop", "brpop", "bzpopmin", "bzpopmax")
-TAKEOVER = {"xautoclaim", "xclaim", "xpending", "xpending_range", "XAUTOCLAIM", "XCLAIM", "claim_min_idle_time"}
+TAKEOVER = {
+    "xautoclaim",
+    "xclaim",
+    "xpending",
+    "xpending_range",
+    "XAUTOCLAIM",
+    "XCLAIM",
+    "claim_min_idle_time",
+}
 DEFAULT_TIMEOUT = 5.0  # of redis-py 8, seconds
 
 
@@ -67,8 +75,16 @@ def trims_unread(look: Look) -> Places:
         name = call.args[0] if call.args else keyword(call, "name")
         label = (text_of(name) or dotted(name)).lower()
         spared = any(word in label for word in ("dead", "dlq", "event_log", "history", "audit", "failed"))
-        if limit is not None and constant(limit) is not None and keyword(call, "ref_policy") is None and not spared:
+        if is_limit(look, limit) and keyword(call, "ref_policy") is None and not spared:
             yield call
+
+
+def is_limit(look: Look, node: ast.expr | None) -> bool:
+    """Whether it is certain to be a number."""
+    if isinstance(node, ast.Name | ast.Attribute):
+        values = look.module.top.binds.get(dotted(node), [])
+        return last_name(node).isupper() or any(number(value) is not None for value in values)
+    return number(node) is not None
 
 
 @in_module("RST04")
@@ -110,7 +126,9 @@ def socket_timeout(look: Look, node: ast.expr, scope: Scope) -> float | None:
     given = keyword(made, "socket_timeout")
     if given is not None:
         return number(given)
-    pooled = keyword(made, "connection_pool") is not None or "socket_timeout" in text_of(made.args[0] if made.args else None)
+    pooled = keyword(made, "connection_pool") is not None or "socket_timeout" in text_of(
+        made.args[0] if made.args else None
+    )
     return DEFAULT_TIMEOUT if not pooled and look.project.versions.at_least("redis", "8") else None
 
 
@@ -135,9 +153,16 @@ def hidden_retry(look: Look) -> Places:
         made = made_by(look, call.func.value, scope) if isinstance(call.func, ast.Attribute) else None
         if made is None or last_name(made.func) == "from_url" or is_open(made):
             continue
-        if keyword(made, "retry") is None and keyword(made, "connection_pool") is None:
-            if keyword(call, "idmp") is None and keyword(call, "idmpauto") is None and constant_id(call) is None:
-                yield call
+        if (
+            keyword(made, "retry") is None
+            and keyword(made, "connection_pool") is None
+            and (
+                keyword(call, "idmp") is None
+                and keyword(call, "idmpauto") is None
+                and constant_id(call) is None
+            )
+        ):
+            yield call
 
 
 def constant_id(call: ast.Call) -> ast.expr | None:

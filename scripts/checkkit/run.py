@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from checkkit import files
-from checkkit import rules_bridge as _bridge
-from checkkit import rules_celery as _celery
-from checkkit import rules_config as _config
-from checkkit import rules_consumers as _consumers
-from checkkit import rules_cron as _cron
-from checkkit import rules_fastapi as _fastapi
-from checkkit import rules_lifecycle as _lifecycle
-from checkkit import rules_llm as _llm
-from checkkit import rules_outbox as _outbox
-from checkkit import rules_rabbit as _rabbit
-from checkkit import rules_security as _security
-from checkkit import rules_streams as _streams
+from checkkit import (
+    files,
+    rules_bridge,
+    rules_celery,
+    rules_config,
+    rules_consumers,
+    rules_cron,
+    rules_fastapi,
+    rules_lifecycle,
+    rules_llm,
+    rules_outbox,
+    rules_rabbit,
+    rules_security,
+    rules_streams,
+)
 from checkkit.facts import facts
 from checkkit.look import Look, line_of
 from checkkit.project import MENTIONS, Note, Project, TextFile
-from checkkit.rule import IN_MODULE, IN_PROJECT, IN_TEXT, Found, Place
+from checkkit.rule import IN_MODULE, IN_PROJECT, IN_TEXT, Found, Place, Places
 from checkkit.suppress import without_accepted
 from checkkit.syntax import Module
 
-LOADED = (_bridge, _celery, _config, _consumers, _cron, _fastapi, _lifecycle, _llm, _outbox, _rabbit, _security,
-          _streams)  # fmt: skip
+# Each of them puts its rules into the tables of `rule.py` when it is imported.
+LOADED = (
+    rules_bridge,
+    rules_celery,
+    rules_config,
+    rules_consumers,
+    rules_cron,
+    rules_fastapi,
+    rules_lifecycle,
+    rules_llm,
+    rules_outbox,
+    rules_rabbit,
+    rules_security,
+    rules_streams,
+)
 # Without one of these words no rule can find anything in a module.
 WORDS = re.compile(
     r"async|\.task\b|celery|shared_task|apply_async|\.delay\(|aio_pika|pika|redis|xread|xadd|xack|xgroup|apscheduler"
@@ -39,17 +56,19 @@ WORDS = re.compile(
     r"|uuid|gather|ack\(|process\(|session|worker:|[Ii]dempotency|\bseen|processed|health|ready|TaskGroup|BaseException|except:|CancelledError|\.begin\(|commit\(|BaseSettings|log"
 )
 IMPORT = re.compile(rb"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*)", re.MULTILINE)
+BARE_EXCEPT = re.compile(r"^([ \t]*except\*?[ \t]+)([\w.]+(?:[ \t]*,[ \t]*[\w.]+)+)[ \t]*:", re.MULTILINE)
 # Source text whose trees are kept between the two readings, in characters: about 100 bytes of tree for each.
 KEEP = 2_000_000
 
 
 @dataclass
 class Report:
-    """What was found, and in how many files and lines."""
+    """What was found, in how many files and lines; `newer` files need a newer Python than this to be read."""
 
     found: list[Found] = field(default_factory=list)
     files: int = 0
     lines: int = 0
+    newer: int = 0
 
 
 @dataclass
@@ -91,7 +110,11 @@ class Reader:
         if module is None:
             return
         self.report.lines += module.text.count("\n") + 1
-        self.project.modules[module.name] = facts(module)
+        try:
+            self.project.modules[module.name] = facts(module)
+        except RecursionError:
+            self.report.found.append(Found(module.shown, 1, 1, "CHK01", "nested too deeply", ""))
+            return
         self.project.called.update(module.by_name)
         self.project.mentioned.update(MENTIONS.findall(module.text))
         if "elery" in module.text:
@@ -106,16 +129,28 @@ class Reader:
         shown = self.shown(path)
         try:
             text = files.read(path)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # "\d" in a string of somebody's is not ours to tell
-                tree = ast.parse(text)
+            tree = parsed(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OSError) as error:
             if not again:
                 line = getattr(error, "lineno", 1) or 1
                 message = getattr(error, "msg", "") or str(error) or type(error).__name__
                 self.report.found.append(Found(shown, line, 1, "CHK01", message, ""))
             return None
-        return Module(dotted_name(shown, self.imported), shown, text, tree, package=path.name == "__init__.py")
+        return Module(
+            dotted_name(shown, self.imported), shown, text, tree, package=path.name == "__init__.py"
+        )
+
+
+def parsed(text: str) -> ast.Module:
+    """The tree; `except A, B:`, which Python has since 3.14, is read by older ones too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "\d" in a string of somebody's is not ours to tell
+        try:
+            return ast.parse(text)
+        except SyntaxError as error:
+            if "parenthesized" not in (error.msg or ""):
+                raise
+        return ast.parse(BARE_EXCEPT.sub(r"\1(\2):", text))
 
 
 def imported_names(path: Path) -> set[str]:
@@ -152,6 +187,9 @@ def check(root: Path, excluded: tuple[str, ...] = ()) -> Report:
         text = texts.get(shown) or text_again(root, shown)
         here = [with_source(one, text) for one in later if one.path == shown]
         report.found += [one for one in without_accepted(here, shown, text) if one.rule != "CHK02"]
+    if project.versions.at_least("python", f"{sys.version_info[0]}.{sys.version_info[1] + 1}"):
+        report.newer = sum(one.rule == "CHK01" for one in report.found)
+        report.found = [one for one in report.found if one.rule != "CHK01"]
     report.found = sorted(set(report.found))
     return report
 
@@ -168,12 +206,18 @@ def in_module(module: Module, project: Project) -> Iterator[Found]:
     """What the rules about modules find."""
     look = Look(module, project)
     for id_, rule in IN_MODULE.items():
-        for place in rule(look):
+        for place in without_depth(rule(look)):
             node, message = unpacked(place)
             assert isinstance(node, ast.AST)
             line = line_of(node)
             source = module.lines[line - 1].strip()[:200] if line <= len(module.lines) else ""
             yield Found(module.shown, line, getattr(node, "col_offset", 0) + 1, id_, message, source)
+
+
+def without_depth(places: Places) -> Places:
+    """What a rule finds, up to an expression that is nested too deeply for it."""
+    with contextlib.suppress(RecursionError):
+        yield from places
 
 
 def in_project(project: Project) -> Iterator[Found]:

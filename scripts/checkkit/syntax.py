@@ -113,7 +113,7 @@ class Module:
             stack.reverse()
             self._walk_scope(scope, stack, work)
 
-    def _walk_scope(
+    def _walk_scope(  # noqa: C901  # every node comes through here, and calls cost time
         self, scope: Scope, stack: list[ast.AST], work: list[tuple[Scope, list[ast.AST]]]
     ) -> None:
         parents, of, fields, kept = self.parents, self.of, FIELDS, KEPT
@@ -218,7 +218,7 @@ class Module:
 
     def function(self, node: ast.AST) -> Scope | None:
         """The function whose body `node` is in."""
-        scope = self.scope(node)
+        scope: Scope | None = self.scope(node)
         while scope is not None and not scope.is_function:
             scope = scope.parent
         return scope

@@ -47,6 +47,7 @@ class Versions:
     def add_pyproject(self, data: dict[str, Any]) -> None:
         """Dependencies after PEP 621, PEP 735 and Poetry."""
         project = data.get("project", {})
+        self.add(f"python {project.get('requires-python', '')}")
         groups = [project.get("dependencies", [])]
         groups += list(project.get("optional-dependencies", {}).values())
         groups += list(data.get("dependency-groups", {}).values())
