@@ -21,6 +21,7 @@ class CallFact:
 
     target: str
     line: int
+    column: int
     awaited: bool
     own: bool
     guarded: bool
@@ -53,7 +54,8 @@ class ClassFact:
 @dataclass(slots=True)
 class ModuleFact:
     """A module: its imports, for names that it passes on, and the types of its globals. `pooled` when it
-    makes an async engine with a pool as it is imported.
+    makes an async engine with a pool as it is imported; `depends` are dependencies used in FastAPI's default
+    scope.
     """
 
     path: str
@@ -62,12 +64,13 @@ class ModuleFact:
     classes: dict[str, ClassFact] = field(default_factory=dict)
     functions: list[FunctionFact] = field(default_factory=list)
     pooled: bool = False
+    depends: tuple[str, ...] = ()
 
 
 def facts(module: Module) -> ModuleFact:
     """Everything that other modules may need to know."""
     inference = Inference(module)
-    kept = ModuleFact(module.shown, module.imports, pooled=makes_pool(module))
+    kept = ModuleFact(module.shown, module.imports, pooled=makes_pool(module), depends=depends(module))
     for name, values in module.top.binds.items():
         made = next(filter(None, (inference.of(v, module.top) for v in values)), "")
         if made:
@@ -78,6 +81,15 @@ def facts(module: Module) -> ModuleFact:
         elif not isinstance(scope.node, ast.Module):
             kept.functions.append(function_fact(module, scope, inference))
     return kept
+
+
+def depends(module: Module) -> tuple[str, ...]:
+    """What `Depends(...)` names without a scope."""
+    return tuple(
+        module.resolve(call.args[0])
+        for call, _ in module.calls("Depends")
+        if call.args and not is_open(call) and keyword(call, "scope") is None
+    )
 
 
 def makes_pool(module: Module) -> bool:
@@ -130,7 +142,8 @@ def call_fact(module: Module, scope: Scope, call: ast.Call, inference: Inference
     root = dotted(call.func).partition(".")[0]
     own = root in scope.binds
     target = sys.intern(inference.target(call.func, scope))
-    return CallFact(target, call.lineno, call in module.awaited, own, is_guarded(module, call, scope))
+    guarded = is_guarded(module, call, scope)
+    return CallFact(target, call.lineno, call.col_offset + 1, call in module.awaited, own, guarded)
 
 
 def is_guarded(module: Module, call: ast.Call, scope: Scope) -> bool:

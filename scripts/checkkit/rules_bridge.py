@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from checkkit.facts import FunctionFact
 from checkkit.look import Look, catches, is_session_type
-from checkkit.project import Project
-from checkkit.rule import Places, in_module
+from checkkit.project import Note, Project
+from checkkit.rule import Places, in_module, in_project
 from checkkit.syntax import (
     Scope,
     constant,
@@ -84,45 +84,42 @@ def engine_of(project: Project, name: str) -> bool:
     return made.startswith("sqlalchemy") and made.endswith(("create_async_engine", "sessionmaker"))
 
 
-@in_module("ASY02")
-def sleeps(look: Look) -> Places:
+@in_project("ASY02")
+def sleeps(project: Project) -> Places:
     """`time.sleep` in async code."""
-    yield from blocking(look, sleeping=True)
+    yield from blocking(project, sleeping=True)
 
 
-@in_module("ASY03")
-def blocks(look: Look) -> Places:
+@in_project("ASY03")
+def blocks(project: Project) -> Places:
     """Blocking calls in async code."""
-    yield from blocking(look, sleeping=False)
+    yield from blocking(project, sleeping=False)
 
 
-def blocking(look: Look, *, sleeping: bool) -> Iterator[tuple[ast.AST, str]]:
+def blocking(project: Project, *, sleeping: bool) -> Iterator[tuple[Note, str]]:
     """Blocking calls in coroutines, also through plain functions of the project."""
-    for scope in look.module.scopes:
-        if not scope.is_async:
-            continue
-        for call in scope.calls:
-            if call in look.module.awaited:
+    for function in project.functions.values():
+        for call in function.calls if function.is_async else ():
+            if call.awaited:
                 continue
-            target = look.target(call, scope)
-            if is_blocking(target, sleeping=sleeping):
-                yield call, target
+            place = Note(function.path, call.line, call.column)
+            if is_blocking(call.target, sleeping=sleeping):
+                yield place, call.target
                 continue
-            helper = look.callee(call, scope)
+            helper = project.function(call.target)
             if helper is not None and not helper.is_async and not helper.yields:
-                yield from blocking_helper(look, call, helper, sleeping=sleeping)
+                if told := blocking_helper(project, helper, sleeping=sleeping):
+                    yield place, told
 
 
-def blocking_helper(
-    look: Look, call: ast.Call, helper: FunctionFact, *, sleeping: bool
-) -> Iterator[tuple[ast.AST, str]]:
+def blocking_helper(project: Project, helper: FunctionFact, *, sleeping: bool) -> str:
     """A blocking call in a plain function that a coroutine calls."""
-    if look.project.is_task(helper):
-        return
-    for function, one in look.project.reach(helper, into=lambda _c, f: not f.is_async and not f.yields):
-        if is_blocking(look.project.canonical(one.target), sleeping=sleeping):
-            yield call, f"{one.target} in {function.name}, {function.path}:{one.line}"
-            return
+    if project.is_task(helper):
+        return ""
+    for function, one in project.reach(helper, into=lambda _c, f: not f.is_async and not f.yields):
+        if is_blocking(one.target, sleeping=sleeping):
+            return f"{one.target} in {function.name}, {function.path}:{one.line}"
+    return ""
 
 
 def is_blocking(target: str, *, sleeping: bool) -> bool:

@@ -6,13 +6,14 @@ import ast
 import re
 from collections.abc import Iterator
 
+from checkkit.facts import CallFact, FunctionFact
 from checkkit.look import Look, catches, ends_otherwise
-from checkkit.rule import Places, in_module
+from checkkit.project import Note, Project
+from checkkit.rule import Places, in_module, in_project
 from checkkit.syntax import (
     Scope,
     calls_in,
     constant,
-    inside,
     is_open,
     keyword,
     last_name,
@@ -35,23 +36,23 @@ def sends(look: Look, call: ast.Call, scope: Scope) -> bool:
     """Whether a call sends a Celery task."""
     if not isinstance(call.func, ast.Attribute) or not look.project.uses("celery"):
         return False
-    return is_sending(look, look.inference.target(call.func, scope), call)
+    if is_sending(look.project, look.inference.target(call.func, scope)):
+        return True
+    value = call.func.value
+    signed = isinstance(value, ast.Call) and last_name(value.func) in {"s", "si", "signature"}
+    chained = isinstance(value, ast.Call) and look.name(value.func) in CANVAS
+    return call.func.attr in SENDING and (signed or chained)
 
 
-def is_sending(look: Look, target: str, call: ast.Call | None = None) -> bool:
+def is_sending(project: Project, target: str) -> bool:
     """Whether a dotted name sends a Celery task."""
     owner, _, last = target.rpartition(".")
     if last == "send_task":
-        made = look.project.type_of(owner)
+        made = project.type_of(owner)
         return made.startswith("celery.") or "celery" in owner.lower()
     if last not in SENDING:
         return False
-    if look.project.is_task_name(owner) or owner.startswith("celery.canvas") or owner in CANVAS:
-        return True
-    value = call.func.value if call is not None and isinstance(call.func, ast.Attribute) else None
-    return isinstance(value, ast.Call) and (
-        last_name(value.func) in {"s", "si", "signature"} or look.name(value.func) in CANVAS
-    )
+    return project.is_task_name(owner) or owner.startswith("celery.canvas") or owner in CANVAS
 
 
 CANVAS = {"celery.chain", "celery.group", "celery.chord", "celery.signature"}
@@ -79,25 +80,35 @@ def too_far(look: Look) -> Places:
 
 @in_module("CEL09")
 def sends_in_loop(look: Look) -> Places:
-    """Sending a task blocks the event loop."""
-    for scope in look.module.scopes:
-        if not scope.is_async:
-            continue
-        for call in scope.calls:
+    """Sending a task blocks the event loop: by a signature, which only the tree shows."""
+    for call, scope in look.calls(*SENDING):
+        if scope.is_async and not is_sending(look.project, look.inference.target(call.func, scope)):
             if sends(look, call, scope):
                 yield call
-            elif call not in look.module.awaited:
-                yield from through_helper(look, call, scope)
 
 
-def through_helper(look: Look, call: ast.Call, scope: Scope) -> Iterator[tuple[ast.AST, str]]:
+@in_project("CEL09")
+def sends_in_loops(project: Project) -> Places:
+    """Sending a task blocks the event loop, also in a plain function that is called there."""
+    if not project.uses("celery"):
+        return
+    for function in project.functions.values():
+        for call in function.calls if function.is_async else ():
+            if is_sending(project, call.target):
+                yield Note(function.path, call.line, call.column)
+            elif not call.awaited:
+                yield from through_helper(project, function, call)
+
+
+def through_helper(project: Project, caller: FunctionFact, call: CallFact) -> Iterator[tuple[Note, str]]:
     """A plain function of the project that sends a task."""
-    helper = look.callee(call, scope)
+    helper = project.function(call.target)
     if helper is None or helper.is_async or helper.yields:
         return
-    for function, sent in look.project.reach(helper, into=lambda _c, f: not f.is_async and not f.yields):
-        if is_sending(look, sent.target):
-            yield call, f"{function.name} sends it, {function.path}:{sent.line}"
+    for function, sent in project.reach(helper, into=lambda _c, f: not f.is_async and not f.yields):
+        if is_sending(project, sent.target):
+            place = Note(caller.path, call.line, call.column)
+            yield place, f"{function.name} sends it, {function.path}:{sent.line}"
             return
 
 
@@ -259,10 +270,9 @@ def no_ack_of_failures(look: Look) -> Places:
 @in_module("CEL23")
 def soft_limit_in_coroutine(look: Look) -> Places:
     """The soft limit is not raised where it is awaited."""
-    for scope in look.module.scopes:
-        if not scope.is_async:
-            continue
-        assert isinstance(scope.node, ast.AsyncFunctionDef)
-        for node in inside(list(scope.node.body)):
-            if isinstance(node, ast.ExceptHandler) and catches(node, "SoftTimeLimitExceeded"):
+    for node in look.nodes(ast.ExceptHandler):
+        assert isinstance(node, ast.ExceptHandler)
+        if catches(node, "SoftTimeLimitExceeded"):
+            scope = look.module.function(node)
+            if scope is not None and scope.is_async:
                 yield node

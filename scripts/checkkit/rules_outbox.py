@@ -10,7 +10,7 @@ from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
 from checkkit.rules_celery import is_sending, sends
 from checkkit.rules_consumers import begins
-from checkkit.syntax import Scope, inside, is_open, last_name, text_of
+from checkkit.syntax import Scope, inside, last_name, text_of
 
 RELAY = re.compile(r"outbox|relay|dispatch|with_for_update|skip_locked|SKIP LOCKED", re.IGNORECASE)
 OUTBOX = re.compile(r"outbox", re.IGNORECASE)
@@ -41,6 +41,8 @@ def relays(look: Look, scope: Scope) -> bool:
 @in_module("OUT01")
 def sent_before_commit(look: Look) -> Places:
     """Sent before the commit."""
+    if not ({"commit", "begin"} & look.module.by_name.keys()):
+        return
     for scope in look.module.scopes:
         if not scope.is_function:
             continue
@@ -95,7 +97,7 @@ def sends_through(look: Look, call: ast.Call, scope: Scope) -> bool:
     into = look.project.reach(
         callee, into=lambda _c, f: not RELAY.search(f.name) and not look.project.is_task(f)
     )
-    return any(is_sending(look, one.target) for _, one in into)
+    return any(is_sending(look.project, one.target) for _, one in into)
 
 
 @in_module("OUT02")
@@ -158,6 +160,8 @@ def leaked_lock(look: Look) -> Places:
 @in_module("OUT05")
 def commit_inside(look: Look) -> Places:
     """A commit inside somebody else's transaction."""
+    if ".begin(" not in look.module.text:
+        return
     for scope in look.module.scopes:
         for call in scope.calls if scope.is_function else ():
             if not in_begin(look, call, scope):
@@ -221,9 +225,6 @@ def commits_after_response(look: Look) -> Places:
         managed = any("contextmanager" in last_name(d) for d in scope.decorators)
         if scope.yields and scope.is_function and not managed and commits_late(look, scope):
             look.note("late commit", scope.node, f"{look.module.name}.{scope.name}".removeprefix("."))
-    for call, _ in look.calls("Depends"):
-        if call.args and not is_open(call) and not any(k.arg == "scope" for k in call.keywords):
-            look.note("depends", call, look.name(call.args[0]))
     return
     yield
 
@@ -262,7 +263,7 @@ def commits_after_response_in_project(project: Project) -> Places:
     """Where FastAPI is new enough to answer first."""
     if not project.versions.at_least("fastapi", "0.118"):
         return
-    used = [str(note.value) for note in project.notes.get("depends", [])]
+    used = [project.canonical(name) for module in project.modules.values() for name in module.depends]
     for note in project.notes.get("late commit", []):
         count = used.count(str(note.value))
         if count:

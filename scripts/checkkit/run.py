@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import gc
 import re
 import sys
 import warnings
@@ -50,10 +51,14 @@ LOADED = (
 )
 # Without one of these words no rule can find anything in a module.
 WORDS = re.compile(
-    r"async|\.task\b|celery|shared_task|apply_async|\.delay\(|aio_pika|pika|redis|xread|xadd|xack|xgroup|apscheduler"
-    r"|fastapi|create_task|ensure_future|tenacity|hmac|WebhookVerification|openai|anthropic|on_event"
-    r"|time|requests|urllib|sqlalchemy|pickle|verify\s*=|extra\s*=|unhealthy|unavailable|pg_advisory|guest"
-    r"|uuid|gather|ack\(|process\(|session|worker:|[Ii]dempotency|\bseen|processed|health|ready|TaskGroup|BaseException|except:|CancelledError|\.begin\(|commit\(|BaseSettings|log"
+    r"celery|shared_task|\.task\b|apply_async|\.delay\(|crontab|apscheduler|asynccontextmanager|on_event"
+    r"|create_task|ensure_future|gather\(|TaskGroup|sessionmaker|BaseException|except\s*:|CancelledError"
+    r"|pika|xread|xadd|xgroup|b[lr]pop|\.keys\([^)]|\.lock\(|\back\(|x?_?ack\(|\.process\("
+    r"|tenacity|backoff|[Ss]een|processed|handled|[Dd]edup|[Ii]dempot|nx=True|\bin (?:str|repr)\("
+    r"|\.begin\(|[Oo]utbox|advisory|yield \w*(?:session|db|conn)|add_task|add_event_handler"
+    r"|openai|anthropic|hmac|[Ww]ebhook|asyncio\.run|uvloop|extra\s*=|health|read[yi]"
+    r"|SoftTimeLimit|pickle|dill\b|guest:guest|BaseSettings|verify\s*=\s*False|worker:"
+    r"|[Ll]og\w*(?:\(\w*\))?\.\w+\([^)]{0,300}(?i:password|passwd|secret|api_?key|_token|private_key|dsn|_url)"
 )
 IMPORT = re.compile(rb"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*)", re.MULTILINE)
 BARE_EXCEPT = re.compile(r"^([ \t]*except\*?[ \t]+)([\w.]+(?:[ \t]*,[ \t]*[\w.]+)+)[ \t]*:", re.MULTILINE)
@@ -173,6 +178,18 @@ def dotted_name(shown: str, imported: set[str]) -> str:
 
 def check(root: Path, excluded: tuple[str, ...] = ()) -> Report:
     """Everything that is wrong below `root`. Raises UnreadableError."""
+    # Trees hold no circles, and looking for some in millions of nodes takes as long as parsing them.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return checked(root, excluded)
+    finally:
+        if collects:
+            gc.enable()
+
+
+def checked(root: Path, excluded: tuple[str, ...]) -> Report:
+    """The two readings, one after the other."""
     reader = Reader(root)
     reader.read(files.walk(root, excluded))
     project, report = reader.project, reader.report

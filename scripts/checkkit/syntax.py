@@ -21,6 +21,7 @@ FIELDS: dict[type, tuple[str, ...]] = {
     if isinstance(kind, type) and issubclass(kind, ast.AST)
 }
 FIELDS[ast.keyword] = ("value",)
+FIELDS[ast.arg] = ("annotation",)
 KEPT = frozenset(
     {
         ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.withitem, ast.Try, ast.ExceptHandler, ast.Compare,
@@ -342,8 +343,14 @@ def inside(nodes: list[ast.stmt] | list[ast.expr] | ast.AST) -> Iterator[ast.AST
     while stack:
         node = stack.pop()
         yield node
-        if not isinstance(node, Function) or (node is nodes):
-            stack.extend(ast.iter_child_nodes(node))
+        if isinstance(node, Function) and node is not nodes:
+            continue
+        for name in FIELDS[node.__class__]:
+            child = getattr(node, name, None)
+            if child.__class__ is list:
+                stack.extend(one for one in child if one is not None)
+            elif child is not None:
+                stack.append(child)
 
 
 def names_in(node: ast.AST | list[ast.stmt]) -> set[str]:
