@@ -37,7 +37,10 @@ class Project:
     called: set[str] = field(default_factory=set)
     mentioned: set[str] = field(default_factory=set)
     notes: dict[str, list[Note]] = field(default_factory=dict)
-    cache: dict[str, object] = field(default_factory=dict)
+    # Answers that were given before; asked for only when every module is known.
+    names: dict[str, str] = field(default_factory=dict)
+    types: dict[str, str] = field(default_factory=dict)
+    callees: dict[str, FunctionFact | None] = field(default_factory=dict)
 
     @cached_property
     def functions(self) -> dict[str, FunctionFact]:
@@ -65,6 +68,11 @@ class Project:
 
     def canonical(self, name: str) -> str:
         """Where a name is defined, if another module passes it on."""
+        if name not in self.names:
+            self.names[name] = self._canonical(name)
+        return self.names[name]
+
+    def _canonical(self, name: str) -> str:
         for _ in range(DEEPEST):
             found = self.split(name)
             if found is None:
@@ -78,6 +86,11 @@ class Project:
 
     def type_of(self, name: str) -> str:
         """What a dotted name is: for a variable what made it, for a function what it gives."""
+        if name not in self.types:
+            self.types[name] = self._type_of(name)
+        return self.types[name]
+
+    def _type_of(self, name: str) -> str:
         for _ in range(DEEPEST):
             known = self._step(self.canonical(name))
             if known in {"", name}:
@@ -101,6 +114,11 @@ class Project:
 
     def function(self, target: str) -> FunctionFact | None:
         """The function of the project that is called, methods of base classes included."""
+        if target not in self.callees:
+            self.callees[target] = self._function(target)
+        return self.callees[target]
+
+    def _function(self, target: str) -> FunctionFact | None:
         name = self.canonical(target)
         if name in self.functions:
             return self.functions[name]

@@ -58,7 +58,12 @@ WORDS = re.compile(
     r"|\.begin\(|[Oo]utbox|advisory|yield \w*(?:session|db|conn)|add_task|add_event_handler"
     r"|openai|anthropic|hmac|[Ww]ebhook|asyncio\.run|uvloop|extra\s*=|health|read[yi]"
     r"|SoftTimeLimit|pickle|dill\b|guest:guest|BaseSettings|verify\s*=\s*False|worker:"
-    r"|[Ll]og\w*(?:\(\w*\))?\.\w+\([^)]{0,300}(?i:password|passwd|secret|api_?key|_token|private_key|dsn|_url)"
+)
+# And these where something is logged.
+SECRETS = re.compile(
+    r"password|passwd|secret|api_?key|(?:access|refresh)_token|private_key|dsn"
+    r"|(?:database|broker|redis|rabbitmq|amqp)_url",
+    re.IGNORECASE,
 )
 IMPORT = re.compile(rb"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*)", re.MULTILINE)
 BARE_EXCEPT = re.compile(r"^([ \t]*except\*?[ \t]+)([\w.]+(?:[ \t]*,[ \t]*[\w.]+)+)[ \t]*:", re.MULTILINE)
@@ -124,7 +129,7 @@ class Reader:
         self.project.mentioned.update(MENTIONS.findall(module.text))
         if "elery" in module.text:
             self.project.celery.read(module)
-        if WORDS.search(module.text):
+        if WORDS.search(module.text) or ("log" in module.text and SECRETS.search(module.text)):
             keep = self.kept + len(module.text) < KEEP
             self.kept += len(module.text) if keep else 0
             self.again.append((path, module if keep else None))
