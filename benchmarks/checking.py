@@ -1,8 +1,9 @@
 """How long `check_workers.py` takes, beside `ast.parse` over the same files, and the memory of both.
 
     python benchmarks/checking.py PATH...
+    python benchmarks/checking.py --huge
 
-Each is measured in a process of its own: CPU seconds and the largest resident size.
+`--huge` writes a file of 5 MB and half a million lines in a thousand files, and takes minutes. Each is measured in a process of its own: CPU seconds and the largest resident size.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,13 +23,35 @@ TIMES = 3
 def main() -> None:
     """Print a line for each path."""
     print("path                            lines  parse s  check s  ratio  parse MB  check MB")
+    if sys.argv[1:] == ["--huge"]:
+        with tempfile.TemporaryDirectory() as folder:
+            write_huge(Path(folder))
+            measure(folder)
+        return
     for name in sys.argv[1:]:
-        path = str(Path(name).absolute())
-        parse = best([run("parse", path) for _ in range(TIMES)])
-        check = best([run("check", path) for _ in range(TIMES)])
-        ratio = check["seconds"] / parse["seconds"]
-        times = f"{parse['seconds']:8.2f} {check['seconds']:8.2f} {ratio:6.2f}"
-        print(f"{name[-30:]:30} {int(check['lines']):7} {times} {parse['mb']:9.0f} {check['mb']:9.0f}")
+        measure(name)
+
+
+def measure(name: str) -> None:
+    """Print the line of one path."""
+    path = str(Path(name).absolute())
+    parse = best([run("parse", path) for _ in range(TIMES)])
+    check = best([run("check", path) for _ in range(TIMES)])
+    ratio = check["seconds"] / parse["seconds"]
+    times = f"{parse['seconds']:8.2f} {check['seconds']:8.2f} {ratio:6.2f}"
+    print(f"{name[-30:]:30} {int(check['lines']):7} {times} {parse['mb']:9.0f} {check['mb']:9.0f}")
+
+
+def write_huge(folder: Path, *, data: int = 5_000_000, modules: int = 1000) -> None:
+    """A file with `data` bytes of literals and one mistake, and modules of 500 lines that call each other."""
+    row = '    {"id": 12345, "name": "something rather long", "tags": ["a", "b"], "price": 12.5},\n'
+    wrong = "import time\nasync def handle():\n    time.sleep(1)\n"
+    (folder / "data.py").write_text("ROWS = [\n" + row * (data // len(row)) + "]\n" + wrong)
+    function = "def f{}(a, b):\n    value = a.load(b)\n    return value or g(b)\n\n\n"
+    body = "".join(function.format(n) for n in range(100))
+    for n in range(modules):
+        head = f"import celery\nfrom module_{(n + 1) % modules} import f0 as g\n\n"
+        (folder / f"module_{n}.py").write_text(head + body)
 
 
 def best(measured: list[dict[str, float]]) -> dict[str, float]:

@@ -280,9 +280,10 @@ def fresh_key(look: Look) -> Places:
             if text_of(key).lower() == "idempotency-key" and is_uuid(look, value, look.scope(node)):
                 yield value
     for call, scope in [p for calls in look.module.by_name.values() for p in calls]:
-        value = keyword(call, "idempotency_key")
-        if value is not None and is_uuid(look, value, scope) and look.name(call.func).startswith("stripe."):
-            yield value
+        key_given = keyword(call, "idempotency_key")
+        if key_given is not None and look.name(call.func).startswith("stripe."):
+            if is_uuid(look, key_given, scope):
+                yield key_given
 
 
 def is_uuid(look: Look, node: ast.expr, scope: Scope) -> bool:
