@@ -3,7 +3,8 @@
     python benchmarks/checking.py PATH...
     python benchmarks/checking.py --huge
 
-`--huge` writes a file of 5 MB and half a million lines in a thousand files, and takes minutes. Each is measured in a process of its own: CPU seconds and the largest resident size.
+`--huge` writes a file of 5 MB and half a million lines in a thousand files, and takes minutes. Each is
+measured in a process of its own: CPU seconds and the largest resident size.
 """
 
 from __future__ import annotations

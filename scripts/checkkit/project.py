@@ -186,6 +186,12 @@ class Project:
         """The packages that are imported or required."""
         return self.imported | self.versions.named | set(self.versions.exact)
 
+    @cached_property
+    def awaits_tasks(self) -> bool:
+        """Whether a package gives Celery a pool, or tasks, that await."""
+        names = [name for name in self.packages if "celery" in name]
+        return any("aio" in name or "async" in name for name in names)
+
     def is_table(self, name: str) -> bool:
         """Whether it is a mapped class."""
         known = self.classes.get(self.canonical(name))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 
 from checkkit.facts import CallFact, FunctionFact
@@ -174,8 +173,8 @@ def no_backoff(look: Look) -> Places:
 @in_module("CEL14")
 def async_task(look: Look) -> Places:
     """A task whose body never runs."""
-    if any(re.search(r"celery\W?.*(aio|async)|(aio|async).*celery", name) for name in look.project.packages):
-        return  # a pool or a task class that awaits
+    if look.project.awaits_tasks:
+        return
     for scope, decorator in look.tasks():
         own = isinstance(decorator, ast.Call) and (
             keyword(decorator, "base") is not None or is_open(decorator)
