@@ -1,0 +1,277 @@
+"""Rules about Celery tasks and calls of them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from checkkit.facts import CallFact, FunctionFact
+from checkkit.look import Look, catches, ends_otherwise
+from checkkit.project import Note, Project
+from checkkit.rule import Places, in_module, in_project
+from checkkit.syntax import (
+    Scope,
+    calls_in,
+    constant,
+    is_open,
+    keyword,
+    last_name,
+    number,
+)
+
+SENDING = ("delay", "apply_async", "send_task")
+HELD = {
+    "AsyncSession",
+    "Session",
+    "Request",
+    "BackgroundTasks",
+    "UploadFile",
+    "AsyncConnection",
+    "Connection",
+}
+
+
+def sends(look: Look, call: ast.Call, scope: Scope) -> bool:
+    """Whether a call sends a Celery task."""
+    if not isinstance(call.func, ast.Attribute) or not look.project.uses("celery"):
+        return False
+    if is_sending(look.project, look.inference.target(call.func, scope)):
+        return True
+    value = call.func.value
+    signed = isinstance(value, ast.Call) and last_name(value.func) in {"s", "si", "signature"}
+    chained = isinstance(value, ast.Call) and look.name(value.func) in CANVAS
+    return call.func.attr in SENDING and (signed or chained)
+
+
+def is_sending(project: Project, target: str) -> bool:
+    """Whether a dotted name sends a Celery task."""
+    owner, _, last = target.rpartition(".")
+    if last == "send_task":
+        made = project.type_of(owner)
+        return made.startswith("celery.") or "celery" in owner.lower()
+    if last not in SENDING:
+        return False
+    return project.is_task_name(owner) or owner.startswith("celery.canvas") or owner in CANVAS
+
+
+CANVAS = {"celery.chain", "celery.group", "celery.chord", "celery.signature"}
+
+
+@in_module("CEL05")
+def too_far(look: Look) -> Places:
+    """Countdowns beyond Redis' visibility timeout."""
+    config = look.project.celery
+    options = config.transport_options
+    if config.scheme() != "redis" or options is None:
+        return
+    limit = options.get("visibility_timeout", 3600)
+    if not isinstance(limit, int | float):
+        return
+    for call, scope in look.calls("apply_async", "retry", "set"):
+        wait = number(keyword(call, "countdown"))
+        if (
+            wait is not None
+            and wait >= limit
+            and (last_name(call.func) != "apply_async" or sends(look, call, scope))
+        ):
+            yield call, f"{wait:g} s, and the visibility timeout is {limit:g} s"
+
+
+@in_module("CEL09")
+def sends_in_loop(look: Look) -> Places:
+    """Sending a task blocks the event loop: by a signature, which only the tree shows."""
+    for call, scope in look.calls(*SENDING):
+        if scope.is_async and not is_sending(look.project, look.inference.target(call.func, scope)):
+            if sends(look, call, scope):
+                yield call
+
+
+@in_project("CEL09")
+def sends_in_loops(project: Project) -> Places:
+    """Sending a task blocks the event loop, also in a plain function that is called there."""
+    if not project.uses("celery"):
+        return
+    for function in project.functions.values():
+        for call in function.calls if function.is_async else ():
+            if is_sending(project, call.target):
+                yield Note(function.path, call.line, call.column)
+            elif not call.awaited:
+                yield from through_helper(project, function, call)
+
+
+def through_helper(project: Project, caller: FunctionFact, call: CallFact) -> Iterator[tuple[Note, str]]:
+    """A plain function of the project that sends a task."""
+    helper = project.function(call.target)
+    if helper is None or helper.is_async or helper.yields:
+        return
+    for function, sent in project.reach(helper, into=lambda _c, f: not f.is_async and not f.yields):
+        if is_sending(project, sent.target):
+            place = Note(caller.path, call.line, call.column)
+            yield place, f"{function.name} sends it, {function.path}:{sent.line}"
+            return
+
+
+@in_module("CEL10")
+def retries_bugs(look: Look) -> Places:
+    """Retrying whatever happens."""
+    for _, decorator in look.tasks():
+        if not isinstance(decorator, ast.Call) or keyword(decorator, "dont_autoretry_for") is not None:
+            continue
+        errors = keyword(decorator, "autoretry_for")
+        every = errors.elts if isinstance(errors, ast.Tuple | ast.List) else [errors]
+        if any(e is not None and last_name(e) in {"Exception", "BaseException"} for e in every):
+            yield decorator
+
+
+@in_module("CEL11")
+def swallowed_retry(look: Look) -> Places:
+    """`self.retry()` raises, and the `except` around it takes that."""
+    for node in look.nodes(ast.Try):
+        assert isinstance(node, ast.Try)
+        retries = [c for c in calls_in(node.body) if is_retry(look, c)]
+        for handler in node.handlers:
+            if catches(handler, "Retry"):
+                break
+            if (
+                retries
+                and catches(handler, "Exception", "BaseException")
+                and not ends_otherwise(handler.body)
+            ) and not any(is_retry(look, c) for c in calls_in(handler.body)):
+                yield retries[0]
+
+
+def is_retry(look: Look, call: ast.Call) -> bool:
+    """Whether it is `self.retry(...)` in a task."""
+    named = isinstance(call.func, ast.Attribute) and call.func.attr == "retry"
+    if not named or constant(keyword(call, "throw")) is False:
+        return False
+    return look.is_task(look.module.function(call))
+
+
+@in_module("CEL12")
+def endless_retries(look: Look) -> Places:
+    """Retries without an end."""
+    for _, decorator in look.tasks():
+        value = keyword(decorator, "max_retries") if isinstance(decorator, ast.Call) else None
+        if value is not None and constant(value) is None:
+            yield value
+
+
+@in_module("CEL13")
+def no_backoff(look: Look) -> Places:
+    """Retries at the same moment."""
+    for _, decorator in look.tasks():
+        if not isinstance(decorator, ast.Call) or keyword(decorator, "autoretry_for") is None:
+            continue
+        backoff = keyword(decorator, "retry_backoff")
+        jitter = constant(keyword(decorator, "retry_jitter"))
+        if backoff is None or constant(backoff) is False or jitter is False:
+            if not any(k.arg is None for k in decorator.keywords):
+                yield decorator
+
+
+@in_module("CEL14")
+def async_task(look: Look) -> Places:
+    """A task whose body never runs."""
+    if look.project.awaits_tasks:
+        return
+    for scope, decorator in look.tasks():
+        own = isinstance(decorator, ast.Call) and (
+            keyword(decorator, "base") is not None or is_open(decorator)
+        )
+        if scope.is_async and not own and "task_cls" not in look.project.celery.settings:
+            yield scope.node
+
+
+@in_module("CEL15")
+def waits_for_task(look: Look) -> Places:
+    """A task that waits for another one."""
+    for scope, _ in look.tasks():
+        for call in scope.calls:
+            named = isinstance(call.func, ast.Attribute) and call.func.attr in {"get", "join"}
+            if not named or constant(keyword(call, "disable_sync_subtasks")) is False:
+                continue
+            assert isinstance(call.func, ast.Attribute)
+            value: ast.expr | None = call.func.value
+            if isinstance(value, ast.Name):
+                value = next(iter(scope.binds.get(value.id, ())), None)
+            if isinstance(value, ast.Call) and (sends(look, value, scope) or is_result(look, value)):
+                yield call
+
+
+def is_result(look: Look, call: ast.Call) -> bool:
+    """Whether it makes an `AsyncResult`."""
+    return look.name(call.func) == "celery.result.AsyncResult"
+
+
+@in_module("CEL16")
+def result_as_store(look: Look) -> Places:
+    """A route that answers with what Celery's backend says."""
+    for call, scope in look.calls("AsyncResult"):
+        made = look.name(call.func)
+        known = made == "celery.result.AsyncResult" or look.inference.target(call.func, scope).startswith(
+            "celery."
+        )
+        if look.is_route(scope) and (known or "celery" in made.lower()):
+            yield call
+
+
+@in_module("CEL17")
+def never_reached(look: Look) -> Places:
+    """`retry(exc=...)` raises `exc`, not `MaxRetriesExceededError`."""
+    for node in look.nodes(ast.Try):
+        assert isinstance(node, ast.Try)
+        retries = [c for c in calls_in(node.body) if is_retry(look, c) and keyword(c, "exc") is not None]
+        wide = any(catches(h, "Exception", "BaseException") for h in node.handlers)
+        for handler in node.handlers:
+            if retries and not wide and catches(handler, "MaxRetriesExceededError"):
+                yield handler
+
+
+@in_module("CEL19")
+def held_arguments(look: Look) -> Places:
+    """Parameters that cannot be sent."""
+    for scope, _ in look.tasks():
+        for name, annotation in scope.parameters.items():
+            made = look.inference.annotation(annotation, scope)
+            held = made.rpartition(".")[2] in HELD and made.startswith(("sqlalchemy", "fastapi", "starlette"))
+            if annotation is not None and (held or look.project.is_table(made)):
+                yield annotation, f"{name}: {made.rpartition('.')[2]}"
+
+
+@in_module("CEL02")
+def acks_settings_of_tasks(look: Look) -> Places:
+    """What CEL01 and CEL02 weigh when all modules are read."""
+    for _, decorator in look.tasks():
+        if not isinstance(decorator, ast.Call):
+            look.note("task", decorator, False)
+            continue
+        late = constant(keyword(decorator, "acks_late")) is True
+        lost = keyword(decorator, "reject_on_worker_lost") or keyword(decorator, "retry_on_worker_lost")
+        look.note("task", decorator, late)
+        opened = any(k.arg is None for k in decorator.keywords)
+        if late and lost is None and not opened:
+            look.note("late task", decorator)
+    return
+    yield
+
+
+@in_module("CEL04")
+def no_ack_of_failures(look: Look) -> Places:
+    """A task that is not acknowledged when it fails."""
+    for _, decorator in look.tasks():
+        for name in ("acks_on_timeout", "acks_on_failure", "acks_on_failure_or_timeout"):
+            value = keyword(decorator, name) if isinstance(decorator, ast.Call) else None
+            if value is not None and constant(value) is False:
+                yield value
+
+
+@in_module("CEL23")
+def soft_limit_in_coroutine(look: Look) -> Places:
+    """The soft limit is not raised where it is awaited."""
+    for node in look.nodes(ast.ExceptHandler):
+        assert isinstance(node, ast.ExceptHandler)
+        if catches(node, "SoftTimeLimitExceeded"):
+            scope = look.module.function(node)
+            if scope is not None and scope.is_async:
+                yield node

@@ -1,0 +1,74 @@
+"""Rules about work that is left to the API's own process."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from checkkit.look import Look
+from checkkit.rule import Places, in_module
+from checkkit.rules_cron import is_startup
+from checkkit.syntax import Scope, dotted, keyword
+
+OUTSIDE = re.compile(
+    r"^(smtplib|aiosmtplib|sendgrid|resend|stripe|fastapi_mail|twilio|mailjet|postmarker)\.|^(requests|httpx2?)\.(post|put|patch|delete)$"
+    r"|^(httpx2?\.(Async)?Client|requests\.(sessions\.)?[Ss]ession)(\(\))?\.(post|put|patch|delete)$"
+)
+CONSUMING = {"xreadgroup", "blpop", "brpop", "iterator", "consume", "basic_consume"}
+
+
+@in_module("API02")
+def session_in_background(look: Look) -> Places:
+    """A background task with the request's session."""
+    for call, scope in look.calls("add_task"):
+        if is_background(look, call, scope):
+            for value in [*call.args[1:], *(k.value for k in call.keywords)]:
+                if isinstance(value, ast.Name) and look.is_session(value, scope):
+                    yield call
+
+
+def is_background(look: Look, call: ast.Call, scope: Scope) -> bool:
+    """Whether it is FastAPI's `BackgroundTasks`."""
+    return look.receiver(call, scope).rpartition(".")[2].removesuffix("()") == "BackgroundTasks"
+
+
+@in_module("API03")
+def lost_in_background(look: Look) -> Places:
+    """Mail, payments and webhooks that a crash forgets."""
+    for call, scope in look.calls("add_task"):
+        if not call.args or not is_background(look, call, scope):
+            continue
+        target = look.inference.target(call.args[0], scope)
+        function = look.project.function(target)
+        for inner, one in look.project.reach(function) if function else ():
+            if OUTSIDE.match(look.project.canonical(one.target)):
+                yield call, f"{one.target} in {inner.name}, {inner.path}:{one.line}"
+                break
+
+
+@in_module("API04")
+def ignored_event(look: Look) -> Places:
+    """A start-up function that never runs."""
+    apps = set()
+    for call, scope in look.calls("FastAPI"):
+        parent = look.module.parents.get(call)
+        if keyword(call, "lifespan") is not None and isinstance(parent, ast.Assign | ast.AnnAssign):
+            targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
+            apps |= {(scope, dotted(target)) for target in targets}
+    for call, scope in look.calls("on_event", "add_event_handler"):
+        if isinstance(call.func, ast.Attribute) and (scope, dotted(call.func.value)) in apps:
+            yield call
+
+
+@in_module("API05")
+def consumer_in_api(look: Look) -> Places:
+    """A consumer that lives and dies in the API's process."""
+    for call, scope in look.calls("create_task", "ensure_future"):
+        started = call.args[0] if call.args else None
+        if not isinstance(started, ast.Call) or not is_startup(scope, look) or look.in_loop(call, scope):
+            continue
+        function = look.callee(started, scope)
+        for _, one in look.project.reach(function) if function else ():
+            if one.target.rpartition(".")[2] in CONSUMING and "." in one.target:
+                yield call
+                break

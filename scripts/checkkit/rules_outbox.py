@@ -1,0 +1,270 @@
+"""Rules about transactions and what is sent with them."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from checkkit.look import Look
+from checkkit.project import Project
+from checkkit.rule import Places, in_module, in_project
+from checkkit.rules_celery import is_sending, sends
+from checkkit.rules_consumers import begins
+from checkkit.syntax import Scope, inside, last_name, text_of
+
+RELAY = re.compile(r"outbox|relay|dispatch|with_for_update|skip_locked|SKIP LOCKED", re.IGNORECASE)
+OUTBOX = re.compile(r"outbox", re.IGNORECASE)
+ADVISORY = re.compile(r"pg_(try_)?advisory_lock(_shared)?\b")
+WRITES = {"add", "add_all", "flush", "merge", "delete", "bulk_save_objects"}
+
+
+def is_publish(look: Look, call: ast.Call, scope: Scope) -> bool:
+    """Whether something leaves the process at once: a task, a message, an entry."""
+    name = last_name(call.func)
+    if name in {"delay", "apply_async", "send_task"}:
+        return sends(look, call, scope)
+    if not isinstance(call.func, ast.Attribute):
+        return False
+    if name in {"basic_publish", "xadd"}:
+        return name == "basic_publish" or look.is_redis(call.func.value, scope)
+    made = look.receiver(call, scope)
+    return name == "publish" and made.startswith(("aio_pika", "redis", "faststream", "nats"))
+
+
+def relays(look: Look, scope: Scope) -> bool:
+    """Whether a function is the relay of an outbox: it sends what was committed before."""
+    start = getattr(scope.node, "lineno", 1) - 1
+    end = getattr(scope.node, "end_lineno", start + 1) or start + 1
+    return bool(RELAY.search("\n".join(look.module.lines[start:end])))
+
+
+@in_module("OUT01")
+def sent_before_commit(look: Look) -> Places:
+    """Sent before the commit."""
+    if not ({"commit", "begin"} & look.module.by_name.keys()):
+        return
+    for scope in look.module.scopes:
+        if not scope.is_function:
+            continue
+        commits = [c for c in scope.calls if last_name(c.func) == "commit" and is_commit(look, c, scope)]
+        for call in scope.calls:
+            if is_publish(look, call, scope) and not relays(look, scope):
+                if in_begin(look, call, scope) or (commits and before_commit(look, call, commits, scope)):
+                    yield call
+            elif in_begin(look, call, scope) and sends_through(look, call, scope):
+                yield call, "what it calls sends"
+
+
+def is_commit(look: Look, call: ast.Call, scope: Scope) -> bool:
+    """Whether a session is committed."""
+    return isinstance(call.func, ast.Attribute) and look.is_session(call.func.value, scope)
+
+
+def in_begin(look: Look, call: ast.Call, scope: Scope) -> bool:
+    """Whether a transaction is open around a call."""
+    for parent in look.module.above(call):
+        if parent is scope.node:
+            return False
+        if isinstance(parent, ast.With | ast.AsyncWith) and begins(look, parent, scope):
+            return not any(call in ast.walk(item.context_expr) for item in parent.items)
+    return False
+
+
+def before_commit(look: Look, call: ast.Call, commits: list[ast.Call], scope: Scope) -> bool:
+    """Whether something was written, then sent, then committed, in this order."""
+    if any(commit.lineno < call.lineno for commit in commits):
+        return False
+    wrote = any(
+        last_name(c.func) in WRITES and c.lineno < call.lineno and is_commit(look, c, scope)
+        for c in scope.calls
+    )
+    after = [commit for commit in commits if commit.lineno > call.lineno]
+    return wrote and any(follows(look, call, commit) for commit in after)
+
+
+def follows(look: Look, call: ast.Call, commit: ast.Call) -> bool:
+    """Whether the commit stands in the block of the call, or in one around it."""
+    block, at = look.siblings(commit)
+    first = {id(one) for one in block[:at]}
+    return any(id(parent) in first for parent in look.module.above(call))
+
+
+def sends_through(look: Look, call: ast.Call, scope: Scope) -> bool:
+    """Whether a function of the project that is called here sends a task."""
+    callee = look.callee(call, scope)
+    if callee is None or RELAY.search(callee.name) or look.project.is_task(callee):
+        return False
+    into = look.project.reach(
+        callee, into=lambda _c, f: not RELAY.search(f.name) and not look.project.is_task(f)
+    )
+    return any(is_sending(look.project, one.target) for _, one in into)
+
+
+@in_module("OUT02")
+def cursor(look: Look) -> Places:
+    """A relay that remembers the last id."""
+    for node in look.nodes(ast.Compare):
+        assert isinstance(node, ast.Compare)
+        left = node.left
+        if not isinstance(node.ops[0], ast.Gt | ast.GtE) or not isinstance(left, ast.Attribute):
+            continue
+        scope = look.module.function(node)
+        named = (
+            isinstance(left.value, ast.Name)
+            and OUTBOX.search(left.value.id)
+            and left.attr in {"id", "seq", "position"}
+        )
+        if named and isinstance(node.comparators[0], ast.Name | ast.Attribute) and scope and publishes(scope):
+            yield node
+
+
+def publishes(scope: Scope) -> bool:
+    """Whether a function sends."""
+    names = {"publish", "basic_publish", "xadd", "delay", "apply_async", "send", "send_and_wait", "produce"}
+    return any(last_name(c.func) in names and isinstance(c.func, ast.Attribute) for c in scope.calls)
+
+
+@in_module("OUT03")
+def two_relays(look: Look) -> Places:
+    """Two relays send the same rows."""
+    for call, scope in look.calls("select", "query"):
+        first = call.args[0] if call.args else None
+        if not isinstance(first, ast.Name) or not OUTBOX.search(first.id) or not scope.is_function:
+            continue
+        start = getattr(scope.node, "lineno", 1) - 1
+        text = "\n".join(look.module.lines[start : getattr(scope.node, "end_lineno", start + 1)])
+        if publishes(scope) and not re.search(r"for_update|lock|FOR UPDATE|lease|claim", text, re.IGNORECASE):
+            yield call
+
+
+@in_module("OUT04")
+def leaked_lock(look: Look) -> Places:
+    """A lock that stays with the pooled connection."""
+    if "advisory" not in look.module.text or "pg_advisory_unlock" in look.module.text:
+        return
+    for call, scope in look.calls("execute", "scalar", "scalars"):
+        if not isinstance(call.func, ast.Attribute) or not look.is_session(call.func.value, scope):
+            continue
+        for one in inside(list(call.args)):
+            name = (
+                one.attr
+                if isinstance(one, ast.Attribute)
+                else text_of(one)
+                if isinstance(one, ast.Constant)
+                else ""
+            )
+            if ADVISORY.search(name):
+                yield call
+
+
+@in_module("OUT05")
+def commit_inside(look: Look) -> Places:
+    """A commit inside somebody else's transaction."""
+    if ".begin(" not in look.module.text:
+        return
+    for scope in look.module.scopes:
+        for call in scope.calls if scope.is_function else ():
+            if not in_begin(look, call, scope):
+                continue
+            if last_name(call.func) == "commit" and is_commit(look, call, scope):
+                yield call
+                continue
+            where = commits_given(look, call, scope)
+            if where:
+                yield call, f"it commits in {where}"
+
+
+def commits_given(look: Look, call: ast.Call, scope: Scope) -> str:
+    """Where a function of the project commits the session that it is given."""
+    callee = look.callee(call, scope)
+    if callee is None or not hands_session(look, call, scope):
+        return ""
+    for function, one in look.project.reach(callee):
+        owner, _, last = one.target.rpartition(".")
+        session = owner.rpartition(".")[2].lower().removesuffix("()")
+        known = "session" in session or session == "db"
+        if last == "commit" and known and not one.own and not one.guarded:
+            return f"{function.name}, {function.path}:{one.line}"
+    return ""
+
+
+def hands_session(look: Look, call: ast.Call, scope: Scope) -> bool:
+    """Whether a session is passed on: to the function, or to the object whose method it is."""
+    passed = [*call.args, *(k.value for k in call.keywords)]
+    owner = call.func.value if isinstance(call.func, ast.Attribute) else None
+    if isinstance(owner, ast.Name):
+        owner = next((v for v in scope.binds.get(owner.id, []) if isinstance(v, ast.Call)), None)
+    if isinstance(owner, ast.Call):
+        passed += [*owner.args, *(k.value for k in owner.keywords)]
+    return any(isinstance(p, ast.Name | ast.Attribute) and look.is_session(p, scope) for p in passed)
+
+
+@in_module("OUT06")
+def sent_after_commit(look: Look) -> Places:
+    """A crash between commit and sending."""
+    for scope in look.module.scopes:
+        if not look.is_route(scope):
+            continue
+        commits = [
+            c.lineno for c in scope.calls if last_name(c.func) == "commit" and is_commit(look, c, scope)
+        ]
+        for call in scope.calls:
+            if (
+                commits
+                and min(commits) < call.lineno
+                and sends(look, call, scope)
+                and not relays(look, scope)
+            ):
+                yield call
+
+
+@in_module("API01")
+def commits_after_response(look: Look) -> Places:
+    """Dependencies that commit after their `yield`, and who uses them."""
+    for scope in look.module.scopes:
+        managed = any("contextmanager" in last_name(d) for d in scope.decorators)
+        if scope.yields and scope.is_function and not managed and commits_late(look, scope):
+            look.note("late commit", scope.node, f"{look.module.name}.{scope.name}".removeprefix("."))
+    return
+    yield
+
+
+def commits_late(look: Look, scope: Scope) -> bool:
+    """Whether the commit comes after the `yield`."""
+    yields = [n for n in look.nodes(ast.Yield) if look.module.function(n) is scope]
+    first = min((n.lineno for n in yields if isinstance(n, ast.Yield)), default=0)
+    if any(
+        last_name(c.func) == "commit" and c.lineno > first and is_commit(look, c, scope) for c in scope.calls
+    ):
+        return True
+    for node in yields:
+        for parent in look.module.above(node):
+            if isinstance(parent, ast.With | ast.AsyncWith) and (
+                begins(look, parent, scope) or enters(look, parent, scope)
+            ):
+                return True
+    return False
+
+
+def enters(look: Look, node: ast.With | ast.AsyncWith, scope: Scope) -> bool:
+    """Whether a `with` is a context manager of the project that commits at its end."""
+    for item in node.items:
+        if isinstance(item.context_expr, ast.Call):
+            callee = look.callee(item.context_expr, scope)
+            if callee and callee.yields and any("contextmanager" in d for d in callee.decorators):
+                names = [c.target.rpartition(".")[2] for c in callee.calls]
+                if "commit" in names or "begin" in names:
+                    return True
+    return False
+
+
+@in_project("API01")
+def commits_after_response_in_project(project: Project) -> Places:
+    """Where FastAPI is new enough to answer first."""
+    if not project.versions.at_least("fastapi", "0.118"):
+        return
+    used = [project.canonical(name) for module in project.modules.values() for name in module.depends]
+    for note in project.notes.get("late commit", []):
+        count = used.count(str(note.value))
+        if count:
+            yield note, f"used {count} times without scope"
