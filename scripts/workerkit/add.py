@@ -12,6 +12,7 @@ from workerkit.consumer import SERVICE_SESSION, consumer
 from workerkit.cron_job import CronJobOptions, cron_job
 from workerkit.edits import Edits, edits
 from workerkit.errors import TargetExistsError, UsageError
+from workerkit.imports import wrapped
 from workerkit.kinds import CELERY_APP, CRON, DEAD_LETTERS, JOBS, RUNNER, Kind, last
 from workerkit.migrations import Migrations, read_migrations
 from workerkit.fit import Fit
@@ -107,16 +108,18 @@ def plan_addition(fit: Fit, options: Options) -> Addition:
     check_requirements(project, modules, but=generated, made=fit.made)
     if kind.needs_relay:
         check_relay(project, broker, force=options.force)
+    shims = fit.shims()
     type_, service, own = "", None, []
     if kind.named:
         check_name(project, kind, options.name)
         service = read_service(project, options.calls, options.cron.values if kind.is_cron_job else None)
         type_ = "" if kind.is_cron_job else message_type(options, project)
         text = own_text(project, options, modules[kind.worker], type_, service)
+        text = wrapped(text, project.line_length)
         own = [own_target(project, modules[kind.worker], text, options.name)]
         if service.helper:
             modules |= closure([template(SERVICE_SESSION)])
-    targets = [*own, *copies(project, modules, but=generated), *fit.shims()]
+    targets = [*own, *copies(project, modules, but=generated), *shims]
     targets += init_files(project, targets)
     targets += landing.tests(project, kind, broker, options.name, options.calls)
     migrations = read_migrations(project)
@@ -125,7 +128,13 @@ def plan_addition(fit: Fit, options: Options) -> Addition:
     used = libraries(modules.values()) | fit.libraries
     edited = edits(fit, kind, broker, used, addition.processes) if options.edit else Edits()
     todo = advice.left_to_do(
-        project, kind, broker, used, extras=options.extras, has_alembic=migrations is not None, done=edited.done
+        project,
+        kind,
+        broker,
+        used,
+        extras=options.extras,
+        has_alembic=migrations is not None,
+        done=edited.done,
     )
     return replace(
         addition,

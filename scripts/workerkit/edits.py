@@ -15,6 +15,7 @@ from workerkit.brokers import Broker
 from workerkit.fit import Fit
 from workerkit.kinds import Kind
 from workerkit.look import Code
+from workerkit.look_around import processes_of
 from workerkit.plan import EDITED, Change, Target
 from workerkit.requirement_edit import add_requirements
 from workerkit.templates import PACKAGE, renamed
@@ -77,12 +78,16 @@ def add_processes(fit: Fit, texts: dict[Path, str], processes: Mapping[str, str]
         lines = [f"{name}: {command}\n" for name, command in processes.items() if name not in names]
         if lines:
             texts[path] = text + ("" if text.endswith("\n") or not text else "\n") + "".join(lines)
-    for name, services in fit.survey.around.processes.items():
-        missing = {process: c for process, c in processes.items() if process.replace("_", "-") not in services}
+    for name, services in processes_of(root).items():
+        missing = {
+            process: c for process, c in processes.items() if process.replace("_", "-") not in services
+        }
         if "compose" in Path(name).name and services and missing:
             like = next((s for s in services if s in ("api", "app", "web", "backend")), services[0])
             lines_of = "; ".join(f"`{p.replace('_', '-')}` with command: {c}" for p, c in missing.items())
-            todo.append(f"in {name}, services like `{like}` (same image and environment, no ports): {lines_of}")
+            todo.append(
+                f"in {name}, services like `{like}` (same image and environment, no ports): {lines_of}"
+            )
 
 
 def know_tables(fit: Fit, texts: dict[Path, str], models: list[str], todo: list[str]) -> bool:
@@ -107,7 +112,7 @@ def know_tables(fit: Fit, texts: dict[Path, str], models: list[str], todo: list[
 def edit_or_say(
     fit: Fit, texts: dict[Path, str], path: Path, models: list[str], todo: list[str], at: list[int]
 ) -> None:
-    """Insert the imports at a line with an indentation, or among the imports at the top."""
+    """Insert the imports before a line, with an indentation, or among the imports at the top."""
     text = editable(path)
     wanted = [statement(model) for model in models if text is None or not has_import(text, statement(model))]
     if not wanted:
@@ -116,10 +121,17 @@ def edit_or_say(
     tree = ast.parse(text) if text is not None else ast.Module([], [])
     line, indent = at or [import_line(Code(path, "", tree), models[0].partition(":")[0]), 0]
     if line:
-        lines[line - 1 : line - 1] = [f"{' ' * indent}{import_}  {WHY}" for import_ in wanted]
+        new = [f"{' ' * indent}{import_}  {WHY}" for import_ in wanted]
+        if at and lines[line - 3 : line - 1][:1] and lines[line - 3].endswith(WHY):
+            line -= 1  # above the empty line that follows those of earlier workers
+        elif at:
+            new.append("")
+        lines[line - 1 : line - 1] = new
         texts[path] = "\n".join(lines) + "\n"
     else:
-        todo.append(f"in {fit.project.shown(path)}: {'; '.join(wanted)}, or its tables look like ones to drop")
+        todo.append(
+            f"in {fit.project.shown(path)}: {'; '.join(wanted)}, or its tables look like ones to drop"
+        )
 
 
 def statement(model: str) -> str:
@@ -139,7 +151,9 @@ def import_line(code: Code, module: str) -> int:
     own = [
         node
         for node in code.tree.body
-        if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").partition(".")[0] == top
+        if isinstance(node, ast.ImportFrom)
+        and not node.level
+        and (node.module or "").partition(".")[0] == top
     ]
     later = [node.lineno for node in own if (node.module or "") > module]
     if later:

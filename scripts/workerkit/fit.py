@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +16,7 @@ from workerkit.plan import Target
 from workerkit.project import Project
 from workerkit.service import Service
 from workerkit.shims import base_shim, session_shim, settings_shim, sync_shim
-from workerkit.survey import Survey, survey
+from workerkit.survey import Survey
 from workerkit.templates import PACKAGE, renamed
 
 CONFIG, DATABASE, BASE = f"{PACKAGE}.core.config", f"{PACKAGE}.core.database", f"{PACKAGE}.models.base"
@@ -38,12 +37,8 @@ class Fit:
     """A project and what fits the workers into it."""
 
     project: Project
+    survey: Survey
     choices: Choices = field(default_factory=Choices)
-
-    @cached_property
-    def survey(self) -> Survey:
-        """What was read of the project."""
-        return survey(self.project)
 
     @property
     def made(self) -> set[str]:
@@ -81,6 +76,8 @@ class Fit:
                 f"in {self.project.shown(self.project.tests)}/workers/conftest.py set DATABASE_VARIABLE: which "
                 "variable holds the database's address could not be told"
             )
+        if self.libraries:
+            steps.append("SQLAlchemy needs its extra now: sqlalchemy[asyncio]")
         transient = [e.place.target for e in self.survey.errors if e.meaning == "transient"]
         if transient and self.made:
             steps.append(
@@ -199,15 +196,13 @@ def usable(helpers: Iterable[Helper], *, is_async: bool) -> list[Helper]:
     return [
         helper
         for helper in helpers
-        if helper.is_async is is_async and not helper.needs and not helper.swallows and helper.form != "method"
+        if helper.is_async is is_async
+        and not helper.needs
+        and not helper.swallows
+        and helper.form != "method"
     ]
 
 
 def first_forms(found: list[T], form: Callable[[T], str]) -> list[T]:
     """Those of the first form that there is."""
     return [one for one in found if form(one) == form(found[0])]
-
-
-def fitted(project: Project, own: str) -> Project:
-    """The project with its workers in a package of their own."""
-    return replace(project, own=own)

@@ -152,7 +152,7 @@ def variable_of(code: Code, argument: ast.expr, found: Found) -> str | None:
     node = unwrapped(code, argument)
     if isinstance(node, ast.Subscript) and ast.unparse(node.value) in ("os.environ", "environ"):
         return text_value(node.slice)
-    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.getenv", "getenv", "os.environ.get"):
+    if isinstance(node, ast.Call) and ast.unparse(node.func).removeprefix("os.") in ("getenv", "environ.get"):
         return text_value(node.args[0]) if node.args else None
     parts: list[str] = []
     while isinstance(node, ast.Attribute):

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workerkit.errors import TargetExistsError
+from workerkit.imports import wrapped
 from workerkit.kinds import RELAY
 from workerkit.project import Project
 from workerkit.source import Function, Module
 from workerkit.templates import PACKAGE, needs, renamed, rewritten
 
+UNENDED = "\\ No newline at end of file\n"
 NEW, SAME, KEPT, REPLACED, EDITED = "new", "same", "kept", "replaced", "edited"
 
 
@@ -59,7 +61,8 @@ class Change:
         name = project.shown(self.target.path)
         old, new = self.old.splitlines(keepends=True), self.target.text.splitlines(keepends=True)
         names = ("before", "after") if self.state == EDITED else ("project", "template")
-        return "".join(difflib.unified_diff(old, new, *(f"{name} ({text})" for text in names)))
+        found = difflib.unified_diff(old, new, *(f"{name} ({text})" for text in names))
+        return "".join(line if line.endswith("\n") else f"{line}\n{UNENDED}" for line in found)
 
 
 def copies(project: Project, modules: dict[str, Module], but: Collection[str]) -> Iterator[Target]:
@@ -70,7 +73,7 @@ def copies(project: Project, modules: dict[str, Module], but: Collection[str]) -
             continue
         name = renamed(module.name, project.package)
         path = project.import_root.joinpath(*name.split(".")).with_suffix(".py")
-        text = rewritten(module.text, project.package)
+        text = wrapped(rewritten(module.text, project.package), project.line_length)
         yield Target(path, text, role(module.name), frozenset(wanted.get(module.name) or public(module)))
 
 

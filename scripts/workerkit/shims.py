@@ -11,6 +11,11 @@ from workerkit.look_tables import Base
 ONE_TRANSACTION = (
     '"""Yield a session in one transaction: committed when the block succeeds, rolled back when it raises."""'
 )
+# How the module `core.config` begins, which tells a package of workers from one of the project.
+SETTINGS_HEADS = (
+    '"""The project\'s settings, as the workers read them."""',
+    '"""The workers\' settings come from the environment',
+)
 NO_SETTINGS = '''"""The workers' settings come from the environment and from `.env`: the project has no settings class."""
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -31,7 +36,7 @@ def settings_shim(access: Access | None) -> str:
     """The module `core.config`."""
     if access is None:
         return NO_SETTINGS
-    head = '"""The project\'s settings, as the workers read them."""\n'
+    head = f"{SETTINGS_HEADS[0]}\n"
     if access.form == "object":
         return f"{head}\n{imported(access.place.module, access.place.name, 'settings')}\n\n{exported('settings')}"
     name = access.place.name
@@ -104,7 +109,11 @@ def base_shim(base: Base | None, *, sqlmodel: bool) -> str:
     else:
         source, name = f"\n{imported(base.place.module, base.place.name, 'ProjectBase')}\n", "ProjectBase"
     metadata = f"\n    metadata = {name}.metadata\n" if name else ""
-    what = "in the project's metadata, without what its own models inherit" if name else "in a metadata of their own"
+    what = (
+        "in the project's metadata, without what its own models inherit"
+        if name
+        else "in a metadata of their own"
+    )
     return (
         f'"""The base of the workers\' tables: {what}."""\n\n'
         f"from sqlalchemy.orm import DeclarativeBase\n{source}\n\n"

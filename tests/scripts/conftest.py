@@ -17,6 +17,8 @@ LAYERS = "api|core|main|models|repositories|schemas|services"
 MARK_PAID = "app.services.orders:OrderService.mark_paid"
 SEND = "app.services.emails:EmailService.send"
 CAPTURE = "app.services.payments:PaymentService.capture"
+# What edits do to files that exist is shown in test_edits.py.
+KEEP = "--no-edit"
 DAILY_SALES = "app.services.reports:ReportService.daily_sales"
 
 
@@ -96,7 +98,7 @@ def add_consumer(script: Script) -> Script:
         name: str = "order_paid",
         calls: str = MARK_PAID,
     ) -> Run:
-        return script(f"{broker}-consumer", name, "--calls", calls, "--project", project, *options)
+        return script(f"{broker}-consumer", name, "--calls", calls, "--project", project, KEEP, *options)
 
     return add
 
@@ -106,7 +108,7 @@ def add_job(script: Script) -> Script:
     """Adds a cron job; name and service are those of the template unless given."""
 
     def add(project: Path, *options: str, name: str = "sales_report", calls: str = DAILY_SALES) -> Run:
-        return script("cron-job", name, "--calls", calls, "--project", project, *options)
+        return script("cron-job", name, "--calls", calls, "--project", project, KEEP, *options)
 
     return add
 
@@ -116,7 +118,7 @@ def add_task(script: Script) -> Script:
     """Adds a plain Celery task; name and service are those of the template unless given."""
 
     def add(project: Path, *options: str, name: str = "invoice_email", calls: str = SEND) -> Run:
-        return script("celery-task", name, "--calls", calls, "--project", project, *options)
+        return script("celery-task", name, "--calls", calls, "--project", project, KEEP, *options)
 
     return add
 

@@ -66,7 +66,8 @@ class JobSettings(BaseSettings):
 @cache
 def job_settings() -> JobSettings:
     """The settings, read once. Raises RefusedToStartError with a line for each that is wrong."""
-    from app.core.config import settings  # not at import: the project's module may itself import workers
+    # Not at import: the project's module may itself import workers.
+    from app.core.config import settings
 
     if isinstance(settings, JobSettings):
         return settings

@@ -37,7 +37,8 @@ class LlmSettings(BaseSettings):
 @cache
 def llm_settings() -> LlmSettings:
     """The settings, read once. Raises RefusedToStartError with a line for each that is wrong."""
-    from app.core.config import settings  # not at import: the project's module may itself import workers
+    # Not at import: the project's module may itself import workers.
+    from app.core.config import settings
 
     if isinstance(settings, LlmSettings):
         return settings

@@ -30,7 +30,8 @@ class WebhookSettings(BaseSettings):
 @cache
 def webhook_settings() -> WebhookSettings:
     """The settings, read once. Raises RefusedToStartError with a line for each that is wrong."""
-    from app.core.config import settings  # not at import: the project's module may itself import workers
+    # Not at import: the project's module may itself import workers.
+    from app.core.config import settings
 
     if isinstance(settings, WebhookSettings):
         return settings
