@@ -12,10 +12,10 @@ from workerkit.consumer import SERVICE_SESSION, consumer
 from workerkit.cron_job import CronJobOptions, cron_job
 from workerkit.edits import Edits, edits
 from workerkit.errors import TargetExistsError, UsageError
+from workerkit.fit import Fit
 from workerkit.imports import wrapped
 from workerkit.kinds import CELERY_APP, CRON, DEAD_LETTERS, JOBS, RUNNER, Kind, last
 from workerkit.migrations import Migrations, read_migrations
-from workerkit.fit import Fit
 from workerkit.plan import SAME, Change, Target, copies, decide, init_files
 from workerkit.presence import check_relay
 from workerkit.project import Project

@@ -96,7 +96,7 @@ def know_tables(fit: Fit, texts: dict[Path, str], models: list[str], todo: list[
     if migrations is not None:
         env = migrations.folder.parent / "env.py"
         if fit.made:
-            edit_or_say(fit, texts, env, models, todo, [])
+            todo += edit_or_say(fit, texts, env, models)
         return False
     creations = fit.survey.tables.creations
     if len(creations) != 1:
@@ -105,22 +105,24 @@ def know_tables(fit: Fit, texts: dict[Path, str], models: list[str], todo: list[
             todo.append(f"before create_all ({places}): {'; '.join(map(statement, models))}")
         return bool(creations)
     place = creations[0].place
-    edit_or_say(fit, texts, place.path, models, todo, [place.line, creations[0].indent])
+    todo += edit_or_say(fit, texts, place.path, models, (place.line, creations[0].indent))
     return True
 
 
 def edit_or_say(
-    fit: Fit, texts: dict[Path, str], path: Path, models: list[str], todo: list[str], at: list[int]
-) -> None:
-    """Insert the imports before a line, with an indentation, or among the imports at the top."""
+    fit: Fit, texts: dict[Path, str], path: Path, models: list[str], at: tuple[int, int] | None = None
+) -> list[str]:
+    """Insert the imports before a line, with an indentation, or among the imports at the top; what is left to
+    be done where that is not possible.
+    """
     text = editable(path)
     wanted = [statement(model) for model in models if text is None or not has_import(text, statement(model))]
     if not wanted:
-        return
+        return []
     lines = text.splitlines() if text is not None else []
     tree = ast.parse(text) if text is not None else ast.Module([], [])
-    line, indent = at or [import_line(Code(path, "", tree), models[0].partition(":")[0]), 0]
-    if line:
+    line, indent = at or (import_line(Code(path, "", tree), models[0].partition(":")[0]), 0)
+    if line and lines:
         new = [f"{' ' * indent}{import_}  {WHY}" for import_ in wanted]
         if at and lines[line - 3 : line - 1][:1] and lines[line - 3].endswith(WHY):
             line -= 1  # above the empty line that follows those of earlier workers
@@ -128,10 +130,8 @@ def edit_or_say(
             new.append("")
         lines[line - 1 : line - 1] = new
         texts[path] = "\n".join(lines) + "\n"
-    else:
-        todo.append(
-            f"in {fit.project.shown(path)}: {'; '.join(wanted)}, or its tables look like ones to drop"
-        )
+        return []
+    return [f"in {fit.project.shown(path)}: {'; '.join(wanted)}, or its tables look like ones to drop"]
 
 
 def statement(model: str) -> str:
@@ -146,7 +146,7 @@ def has_import(text: str, import_: str) -> bool:
 
 
 def import_line(code: Code, module: str) -> int:
-    """The line before which an import sorter would put `from module import …`; 0 when there are no imports."""
+    """The line before which a sorter would put `from module import …`; 0 when there are no imports."""
     top = module.partition(".")[0]
     own = [
         node

@@ -47,6 +47,9 @@ class Fit:
 
     def shims(self) -> list[Target]:
         """The modules that connect. Raises ProjectError where the project leaves a choice open."""
+        if self.made and self.survey.broken:
+            broken = ", ".join(self.project.shown(path) for path in self.survey.broken)
+            raise ProjectError(f"{broken}: not valid Python, or unreadable, so what it holds is not known")
         texts = {CONFIG: self.config, DATABASE: self.database, BASE: self.base} if self.made else {}
         return [self.target(name, text) for name, text in texts.items()]
 
@@ -73,16 +76,16 @@ class Fit:
         steps = []
         if self.project.database_variable is None:
             steps.append(
-                f"in {self.project.shown(self.project.tests)}/workers/conftest.py set DATABASE_VARIABLE: which "
-                "variable holds the database's address could not be told"
+                f"in {self.project.shown(self.project.tests)}/workers/conftest.py set DATABASE_VARIABLE: "
+                "which variable holds the database's address could not be told"
             )
         if self.libraries:
             steps.append("SQLAlchemy needs its extra now: sqlalchemy[asyncio]")
         transient = [e.place.target for e in self.survey.errors if e.meaning == "transient"]
         if transient and self.made:
             steps.append(
-                f"add to TRANSIENT in {self.project.shown(self.project.folder)}/core/failures.py what may pass, "
-                f"by its name perhaps: {', '.join(transient)}"
+                f"add to TRANSIENT in {self.project.shown(self.project.folder)}/core/failures.py what may "
+                f"pass, by its name perhaps: {', '.join(transient)}"
             )
         return steps
 
@@ -92,8 +95,8 @@ class Fit:
         if self.made:
             needing = [h for h in self.survey.sessions.helpers if h.needs and h.form != "generator"]
             found += [
-                f"{helper.place.target} needs {', '.join(helper.needs)}: sessions of workers are made without; "
-                "where rows belong to a tenant, the service takes it from the message and sets it"
+                f"{helper.place.target} needs {', '.join(helper.needs)}: sessions of workers are made "
+                "without; where rows belong to a tenant, the service takes it from the message and sets it"
                 for helper in needing
             ]
             if {base.schema for base in self.survey.tables.bases if base.schema}:
@@ -106,9 +109,9 @@ class Fit:
             found.append(f"workers need PostgreSQL; addresses in the code name {', '.join(sorted(others))}")
         if service is not None and service.is_sync:
             found.append(
-                f"{service.qualified} is synchronous: it runs in the worker's transaction and loop, and while it "
-                "waits for anything but the database the process renews no lease; keep such calls shorter than "
-                "WORKER_LEASE_SECONDS, or use celery-task, whose tasks have a process of their own"
+                f"{service.qualified} is synchronous: it runs in the worker's transaction and loop, and "
+                "while it waits for anything but the database the process renews no lease; keep such calls "
+                "shorter than WORKER_LEASE_SECONDS, or use celery-task, whose tasks have their own process"
             )
         return found
 
@@ -143,8 +146,8 @@ class Fit:
         unusable = [helper.shown for helper in self.survey.sessions.helpers]
         found = f"; not usable: {'; '.join(unusable)}" if unusable else ""
         return (
-            f"{where}: no database session found that a worker could use{found}; workers keep their record in "
-            "PostgreSQL: name an async_sessionmaker or a session helper with --session module:name"
+            f"{where}: no database session found that a worker could use{found}; workers keep their record "
+            "in PostgreSQL: name an async_sessionmaker or a session helper with --session module:name"
         )
 
     def preferred(self, helpers: list[Helper]) -> list[Helper]:
@@ -185,8 +188,8 @@ class Fit:
             raise ProjectError(f"--{what} {given}: not found; there are: {listed}")
         if len(best) > 1:
             raise ProjectError(
-                f"{self.project.shown(self.project.own_folder)}: several could be meant: {listed}; choose with "
-                f"--{what} {best[0].place.target}"
+                f"{self.project.shown(self.project.own_folder)}: several could be meant: {listed}; choose "
+                f"with --{what} {best[0].place.target}"
             )
         return best[0] if best else None
 

@@ -1,4 +1,4 @@
-"""What `inspect` tells of a project: what was found, and what could not be told, with the option that says it."""
+"""What `inspect` tells: what was found, and what could not be told, with the option that says it."""
 
 from __future__ import annotations
 
@@ -202,6 +202,7 @@ def migration_line(facts: dict[str, Any]) -> str:
     """The migrations, or what creates the tables."""
     found = facts["migrations"]
     if found["kind"] == "alembic":
-        return f"Alembic in {found['folder']}: {found['revisions']} revisions, heads {', '.join(found['heads']) or 'none'}"
+        heads = ", ".join(found["heads"]) or "none"
+        return f"Alembic in {found['folder']}: {found['revisions']} revisions, heads {heads}"
     creations = ", ".join(facts["tables"]["create_all"])
     return found["problem"] or (f"create_all in {creations}" if creations else "none")

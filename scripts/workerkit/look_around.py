@@ -70,7 +70,7 @@ def processes_of(root: Path) -> dict[str, list[str]]:
                 found[name] = [
                     target
                     for target, recipe in re.findall(
-                        r"^([\w-]+):[^\n]*\n((?:\t[^\n]*\n?)+)", text(path), re.M
+                        r"^([\w-]+):[^\n]*\n((?:\t[^\n]*\n?)+)", text(path), re.MULTILINE
                     )
                     if COMMAND.search(recipe)
                 ]

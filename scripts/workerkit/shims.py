@@ -16,7 +16,7 @@ SETTINGS_HEADS = (
     '"""The project\'s settings, as the workers read them."""',
     '"""The workers\' settings come from the environment',
 )
-NO_SETTINGS = '''"""The workers' settings come from the environment and from `.env`: the project has no settings class."""
+NO_SETTINGS = '''"""The workers' settings come from the environment and `.env`: the project has none."""
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -37,9 +37,9 @@ def settings_shim(access: Access | None) -> str:
     if access is None:
         return NO_SETTINGS
     head = f"{SETTINGS_HEADS[0]}\n"
-    if access.form == "object":
-        return f"{head}\n{imported(access.place.module, access.place.name, 'settings')}\n\n{exported('settings')}"
     name = access.place.name
+    if access.form == "object":
+        return f"{head}\n{imported(access.place.module, name, 'settings')}\n\n{exported('settings')}"
     return f"{head}\n{imported(access.place.module, name)}\n\nsettings = {name}()\n"
 
 
@@ -79,11 +79,13 @@ def sync_shim(engine: Engine, *, sqlmodel: bool) -> str:
     orm = "from sqlmodel import Session\n" if sqlmodel else "from sqlalchemy.orm import Session\n"
     imports = "from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine\n"
     return (
-        '"""The workers\' sessions: asynchronous ones, to the database of the project\'s synchronous engine."""\n'
+        '"""The workers\' sessions: asynchronous, to the database of the project\'s synchronous engine."""\n'
         f"\n{CONTEXT}\n{imports}{orm}\n"
         f"{imported(engine.place.module, engine.place.name, 'project_engine')}\n\n"
         "engine = create_async_engine(\n"
-        '    project_engine.url.set(drivername="postgresql+asyncpg"), pool_pre_ping=True, hide_parameters=True\n'
+        '    project_engine.url.set(drivername="postgresql+asyncpg"),\n'
+        "    pool_pre_ping=True,\n"
+        "    hide_parameters=True,\n"
         ")\n"
         "# `call_sync` gives services a synchronous session of this class.\n"
         "session_factory = async_sessionmaker(engine, sync_session_class=Session, expire_on_commit=False)\n"

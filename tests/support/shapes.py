@@ -1,5 +1,5 @@
-"""Small projects in the shapes that FastAPI projects really have, to add workers to. Nothing of them is copied
-from anywhere; they share a domain so small that what differs is the shape.
+"""Small projects in the shapes that FastAPI projects really have, to add workers to. Nothing of them is
+copied from anywhere; they share a domain so small that what differs is the shape.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def revision(id_: str, down: str | None) -> str:
     """A migration that does nothing."""
     shown = f'"{down}"' if down else "None"
     return (
-        f'"""A step."""\n\nrevision = "{id_}"\ndown_revision = {shown}\nbranch_labels = None\ndepends_on = None\n\n\n'
+        f'"""A step."""\n\nrevision = "{id_}"\ndown_revision = {shown}\n'
+        "branch_labels = None\ndepends_on = None\n\n\n"
         "def upgrade() -> None:\n    pass\n\n\ndef downgrade() -> None:\n    pass\n"
     )
 
@@ -282,7 +283,8 @@ BOILERPLATE = Shape(
         "tests/unit/test_orders.py": "def test_orders() -> None: ...\n",
         "alembic.ini": INI.format(folder="migrations"),
         "migrations/env.py": ENV.format(
-            imports="\nfrom acme.db.base import Base\nfrom acme.settings import get_settings\n\nget_settings()",
+            imports="\nfrom acme.db.base import Base\nfrom acme.settings import get_settings\n\n"
+            "get_settings()",
             metadata="Base.metadata",
         ),
         "migrations/versions/0001_first.py": revision("0001", None),
@@ -400,24 +402,26 @@ pytest = "^8"
             engine = create_async_engine(config.db.url)
             make_session = async_sessionmaker(engine, expire_on_commit=False)
             Model = declarative_base()
+            SET_TENANT = text("SELECT set_config('app.tenant', :tenant, true)")
 
 
             @asynccontextmanager
             async def tenant_session(tenant_id: int) -> AsyncIterator[AsyncSession]:
                 async with make_session.begin() as session:
-                    await session.execute(text("SELECT set_config('app.tenant', :t, true)"), {"t": str(tenant_id)})
+                    await session.execute(SET_TENANT, {"tenant": str(tenant_id)})
                     yield session
             """,
         "ledger/services/__init__.py": "",
         "ledger/services/invoices.py": """
             from datetime import date
 
-            from sqlalchemy import text
             from sqlalchemy.ext.asyncio import AsyncSession
+
+            from ledger.database import SET_TENANT
 
 
             async def enter(session: AsyncSession, tenant_id: int) -> None:
-                await session.execute(text("SELECT set_config('app.tenant', :t, true)"), {"t": str(tenant_id)})
+                await session.execute(SET_TENANT, {"tenant": str(tenant_id)})
 
 
             async def mark_paid(session: AsyncSession, tenant_id: int, invoice_id: int) -> None:
@@ -425,7 +429,7 @@ pytest = "^8"
 
 
             async def report(session: AsyncSession, day: date) -> None:
-                await session.execute(text("SELECT 2"))
+                await enter(session, 1)
             """,
     },
     "ledger.services.invoices:mark_paid",
