@@ -126,7 +126,7 @@ def plan_addition(fit: Fit, options: Options) -> Addition:
     changes = decide(project, targets, force=options.force) + migration(project, migrations, options)
     addition = Addition(project, options, type_, changes, [], advice.remarks(project, kind, service, changes))
     used = libraries(modules.values()) | fit.libraries
-    edited = edits(fit, kind, broker, used, addition.processes) if options.edit else Edits()
+    edited = edits(fit, broker, used, addition.processes) if options.edit else Edits()
     todo = advice.left_to_do(
         project,
         kind,

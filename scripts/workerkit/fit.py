@@ -15,7 +15,7 @@ from workerkit.look_tables import Base
 from workerkit.plan import Target
 from workerkit.project import Project
 from workerkit.service import Service
-from workerkit.shims import base_shim, session_shim, settings_shim, sync_shim
+from workerkit.shims import base_shim, session_shim, settings_shim, sync_shim, tables_shim
 from workerkit.survey import Survey
 from workerkit.templates import PACKAGE, renamed
 
@@ -51,7 +51,11 @@ class Fit:
             broken = ", ".join(self.project.shown(path) for path in self.survey.broken)
             raise ProjectError(f"{broken}: not valid Python, or unreadable, so what it holds is not known")
         texts = {CONFIG: self.config, DATABASE: self.database, BASE: self.base} if self.made else {}
-        return [self.target(name, text) for name, text in texts.items()]
+        targets = [self.target(name, text) for name, text in texts.items()]
+        if self.made:
+            path = self.project.folder / "tables.py"
+            targets.append(Target(path, tables_shim(self.project.package), "core", frozenset({"models"})))
+        return targets
 
     def target(self, name: str, text: Callable[[], str]) -> Target:
         """One of them; what is there stays as it is, and is then not made anew."""

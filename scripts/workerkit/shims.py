@@ -123,6 +123,17 @@ def base_shim(base: Base | None, *, sqlmodel: bool) -> str:
     )
 
 
+def tables_shim(package: str) -> str:
+    """The module `tables`: who imports it knows all tables of the workers, those of later ones, too."""
+    return (
+        '"""All tables of the workers: the metadata knows them once this module is imported."""\n\n'
+        "from importlib import import_module\nfrom pkgutil import iter_modules\n\n"
+        f"from {package} import models\n\n"
+        'for module in iter_modules(models.__path__, f"{models.__name__}."):\n'
+        "    import_module(module.name)\n"
+    )
+
+
 def imported(module: str, name: str, as_: str = "") -> str:
     """An import of the project's own."""
     return f"from {module} import {name}" + (f" as {as_}" if as_ not in ("", name) else "")

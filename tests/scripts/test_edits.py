@@ -43,7 +43,7 @@ def test_dry_run_shows_edits_as_a_diff_and_writes_nothing(add_to: Script, tree: 
     assert "--- Procfile (before)\n+++ Procfile (after)\n" in shown.out
     assert "+order_paid: python -m acme.background.workers.run order_paid\n" in shown.out
     assert '+    "redis[hiredis]>=8.1",\n' in shown.out
-    assert "+from acme.background.models import inbox_message" in shown.out
+    assert "+from acme.background import tables" in shown.out
 
 
 def test_edits_add_lines_and_change_nothing_else(add_to: Script, tree: Tree, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_tables_are_known_before_they_are_created(add_to: Script, tmp_path: Path
 
     lines = (tmp_path / "create-all/server/app/init_db.py").read_text().splitlines()
     number = next(i for i, line in enumerate(lines) if "create_all" in line)
-    assert lines[number - 2].startswith("        from app.background.models import inbox_message  # noqa")
+    assert lines[number - 2].startswith("        from app.background import tables  # noqa")
 
 
 def test_lock_file_is_named(add_to: Script) -> None:

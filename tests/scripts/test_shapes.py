@@ -104,15 +104,18 @@ def test_every_kind_fits(shape: Shape, script: Script, tree: Tree, tmp_path: Pat
 
 
 IMPORT_ALL = """
-import importlib, pkgutil, sys
+import importlib, sys
+from pathlib import Path
 from sqlalchemy import create_mock_engine
 from sqlalchemy.orm import configure_mappers
 
-home = importlib.import_module(sys.argv[1])
-for module in pkgutil.walk_packages(home.__path__, f"{sys.argv[1]}."):
-    importlib.import_module(module.name)
+home, folder = sys.argv[1], Path(sys.argv[2])
+importlib.import_module(f"{home}.tables" if (folder / "tables.py").exists() else f"{home}.models.job")
+for path in folder.rglob("*.py"):
+    if path.name != "__init__.py":
+        importlib.import_module(".".join([home, *path.relative_to(folder).with_suffix("").parts]))
 configure_mappers()
-base = importlib.import_module(f"{sys.argv[1]}.models.base").Base
+base = importlib.import_module(f"{home}.models.base").Base
 made = []
 engine = create_mock_engine("postgresql://", lambda statement, *_, **__: made.append(str(statement)))
 base.metadata.create_all(engine, checkfirst=False)
@@ -140,7 +143,7 @@ def test_all_kinds_live_in_one_project(shape: Shape, script: Script, tmp_path: P
     # When all modules are imported
     root = fit.project.import_root
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", IMPORT_ALL, shape.home],
+        [sys.executable, "-W", "error", "-c", IMPORT_ALL, shape.home, str(fit.project.folder)],
         cwd=project,
         env={**os.environ, "PYTHONPATH": str(root)},
         capture_output=True,

@@ -388,11 +388,9 @@ def plain_sample(schema: dict[str, Any]) -> Any:
 
 async def enqueue(type_: str, data: str, count: int, ending: str) -> list[str]:
     """Write messages into the outbox in a transaction that ends with commit or rollback; their ids."""
-    from pydantic import create_model
-
     from app.core.database import get_session
 
-    send = of("app.core.outbox", "enqueue")
+    send, create_model = of("app.core.outbox", "enqueue"), of("pydantic", "create_model")
     fields: Any = {name: (Any, value) for name, value in json.loads(data).items()}
     payload = create_model("Made", **fields)()
     ids: list[str] = []
