@@ -202,7 +202,9 @@ def parser() -> argparse.ArgumentParser:
             "--no-edit", dest="edit", action="store_false", help="leave files that exist alone; only say what"
         )
         command.add_argument("--dry-run", action="store_true", help="only show what would be written")
-    inspecting = commands.add_parser("inspect", help="what a project is made of, and how workers would fit in")
+    inspecting = commands.add_parser(
+        "inspect", help="what a project is made of, and how workers would fit in"
+    )
     inspecting.set_defaults(command=show_findings)
     add_options(inspecting)
     listing = commands.add_parser("list", help="the kinds of workers")
@@ -289,7 +291,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--project", type=Path, default=Path(), metavar="PATH", help="default: this folder")
     command.add_argument("--package", help="the project's package, where several could be meant: src/acme")
     command.add_argument(
-        "--home", help="where workers land; default: the package, or PACKAGE.background if it is built otherwise"
+        "--home",
+        help="where workers land; default: the package, or PACKAGE.background if it is built otherwise",
     )
     for name, text in (
         ("settings", "the settings: acme.config:get_settings"),

@@ -12,10 +12,11 @@ from workerkit.consumer import SERVICE_SESSION, consumer
 from workerkit.cron_job import CronJobOptions, cron_job
 from workerkit.edits import Edits, edits
 from workerkit.errors import TargetExistsError, UsageError
+from workerkit.fit import Fit
+from workerkit.imports import wrapped
 from workerkit.kinds import CELERY_APP, CRON, DEAD_LETTERS, JOBS, RUNNER, Kind, last
 from workerkit.llm_job import PROMPT, llm_job, read_prompt
 from workerkit.migrations import Migrations, read_migrations
-from workerkit.fit import Fit
 from workerkit.plan import SAME, Change, Target, copies, decide, init_files
 from workerkit.presence import check_relay
 from workerkit.project import Project
@@ -109,25 +110,33 @@ def plan_addition(fit: Fit, options: Options) -> Addition:
     check_requirements(project, modules, but=generated, made=fit.made)
     if kind.needs_relay:
         check_relay(project, broker, force=options.force)
+    shims = fit.shims()
     type_, service, own = "", None, []
     if kind.named:
         check_name(project, kind, options.name)
         service = read_service(project, options.calls, options.cron.values if kind.is_cron_job else None)
         type_ = "" if kind.is_cron_job else message_type(options, project)
         text = own_text(project, options, modules[kind.worker], type_, service)
+        text = wrapped(text, project.line_length)
         own = [own_target(project, modules[kind.worker], text, options.name)]
         if service.helper:
             modules |= closure([template(SERVICE_SESSION)])
-    targets = [*own, *copies(project, modules, but=generated), *fit.shims()]
+    targets = [*own, *copies(project, modules, but=generated), *shims]
     targets += init_files(project, targets)
     targets += landing.tests(project, kind, broker, options.name, test_words(options))
     migrations = read_migrations(project)
     changes = decide(project, targets, force=options.force) + migration(project, migrations, options)
     addition = Addition(project, options, type_, changes, [], advice.remarks(project, kind, service, changes))
     used = libraries(modules.values()) | fit.libraries
-    edited = edits(fit, kind, broker, used, addition.processes) if options.edit else Edits()
+    edited = edits(fit, broker, used, addition.processes) if options.edit else Edits()
     todo = advice.left_to_do(
-        project, kind, broker, used, extras=options.extras, has_alembic=migrations is not None, done=edited.done
+        project,
+        kind,
+        broker,
+        used,
+        extras=options.extras,
+        has_alembic=migrations is not None,
+        done=edited.done,
     )
     return replace(
         addition,

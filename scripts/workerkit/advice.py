@@ -108,8 +108,8 @@ def remarks_on(project: Project, kind: Kind, service: Service) -> Iterator[str]:
         )
     if service.commits:
         yield (
-            f"{service.qualified} commits, or what it imports does: {harm}; so it gets a session whose commits "
-            "end a savepoint"
+            f"{service.qualified} commits, or what it imports does: {harm}; so it gets a session whose "
+            "commits end a savepoint"
         )
     if project.module(f"{project.package}.core.exceptions") is not None:
         folder = project.shown(project.folder / "core")

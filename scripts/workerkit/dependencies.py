@@ -40,7 +40,7 @@ def missing(project: Project, broker: Broker, modules: Iterable[str]) -> tuple[l
 def declared(project: Project) -> Iterator[str]:
     """Names of all packages that pyproject.toml and the requirements files ask for."""
     yield from map(name_of, in_pyproject(project.pyproject))
-    for pattern in ("requirements*.txt", "requirements/*.txt"):
+    for pattern in ("requirements*.txt", "requirements/*.txt", "requirements*.in", "requirements/*.in"):
         paths = {path for folder in (project.root, project.import_root) for path in folder.glob(pattern)}
         for path in sorted(paths):
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -13,14 +13,13 @@ from pathlib import Path
 from workerkit import dependencies
 from workerkit.brokers import Broker
 from workerkit.fit import Fit
-from workerkit.kinds import Kind
 from workerkit.look import Code
+from workerkit.look_around import processes_of
 from workerkit.plan import EDITED, Change, Target
 from workerkit.requirement_edit import add_requirements
-from workerkit.templates import PACKAGE, renamed
 
 RUNTIME, TESTING, TABLES = "runtime", "testing", "tables"
-WHY = "# noqa: F401  # so that its table is known here"
+WHY = "# noqa: F401  # the workers' tables"
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,7 @@ class Edits:
     todo: list[str] = field(default_factory=list)
 
 
-def edits(
-    fit: Fit, kind: Kind, broker: Broker, libraries: Iterable[str], processes: Mapping[str, str]
-) -> Edits:
+def edits(fit: Fit, broker: Broker, libraries: Iterable[str], processes: Mapping[str, str]) -> Edits:
     """All edits that adding a worker means. Nothing is written."""
     texts: dict[Path, str] = {}
     done: set[str] = set()
@@ -46,8 +43,7 @@ def edits(
             done.add(what)
             todo += [added] if added and added not in todo else []
     add_processes(fit, texts, processes, todo)
-    models = [renamed(f"{PACKAGE}.models", fit.project.package) + f":{table}" for table in kind.tables]
-    if know_tables(fit, texts, models, todo):
+    if know_tables(fit, texts, todo):
         done.add(TABLES)
     return Edits([change(path, text) for path, text in texts.items()], frozenset(done), todo)
 
@@ -77,55 +73,58 @@ def add_processes(fit: Fit, texts: dict[Path, str], processes: Mapping[str, str]
         lines = [f"{name}: {command}\n" for name, command in processes.items() if name not in names]
         if lines:
             texts[path] = text + ("" if text.endswith("\n") or not text else "\n") + "".join(lines)
-    for name, services in fit.survey.around.processes.items():
-        missing = {process: c for process, c in processes.items() if process.replace("_", "-") not in services}
+    for name, services in processes_of(root).items():
+        missing = {
+            process: c for process, c in processes.items() if process.replace("_", "-") not in services
+        }
         if "compose" in Path(name).name and services and missing:
             like = next((s for s in services if s in ("api", "app", "web", "backend")), services[0])
             lines_of = "; ".join(f"`{p.replace('_', '-')}` with command: {c}" for p, c in missing.items())
-            todo.append(f"in {name}, services like `{like}` (same image and environment, no ports): {lines_of}")
+            todo.append(
+                f"in {name}, services like `{like}` (same image and environment, no ports): {lines_of}"
+            )
 
 
-def know_tables(fit: Fit, texts: dict[Path, str], models: list[str], todo: list[str]) -> bool:
-    """Import the models where the project's tables are created or compared; whether all is done."""
+def know_tables(fit: Fit, texts: dict[Path, str], todo: list[str]) -> bool:
+    """Import the workers' tables where the project's are created or compared; whether nothing is left to say
+    about creating them. Only for workers in a package of their own: else the project's ways find them.
+    """
     migrations, project = fit.survey.migrations, fit.project
+    if not fit.made:
+        return False
+    import_ = f"from {project.package} import tables"
     if migrations is not None:
-        env = migrations.folder.parent / "env.py"
-        if fit.made:
-            edit_or_say(fit, texts, env, models, todo, [])
+        path = migrations.folder.parent / "env.py"
+        todo += edit_or_say(fit, texts, path, import_)
         return False
     creations = fit.survey.tables.creations
-    if len(creations) != 1:
-        if creations:
-            places = ", ".join(f"{project.shown(c.place.path)}:{c.place.line}" for c in creations)
-            todo.append(f"before create_all ({places}): {'; '.join(map(statement, models))}")
-        return bool(creations)
-    place = creations[0].place
-    edit_or_say(fit, texts, place.path, models, todo, [place.line, creations[0].indent])
-    return True
+    if len(creations) == 1:
+        place = creations[0].place
+        todo += edit_or_say(fit, texts, place.path, import_, (place.line, creations[0].indent))
+    elif creations:
+        places = ", ".join(f"{project.shown(c.place.path)}:{c.place.line}" for c in creations)
+        todo.append(f"before create_all ({places}): {import_}")
+    return bool(creations)
 
 
 def edit_or_say(
-    fit: Fit, texts: dict[Path, str], path: Path, models: list[str], todo: list[str], at: list[int]
-) -> None:
-    """Insert the imports at a line with an indentation, or among the imports at the top."""
+    fit: Fit, texts: dict[Path, str], path: Path, import_: str, at: tuple[int, int] | None = None
+) -> list[str]:
+    """Insert the import before a line, with an indentation, or among the imports at the top; what is left to
+    be done where that is not possible.
+    """
     text = editable(path)
-    wanted = [statement(model) for model in models if text is None or not has_import(text, statement(model))]
-    if not wanted:
-        return
+    if text is not None and has_import(text, import_):
+        return []
     lines = text.splitlines() if text is not None else []
     tree = ast.parse(text) if text is not None else ast.Module([], [])
-    line, indent = at or [import_line(Code(path, "", tree), models[0].partition(":")[0]), 0]
-    if line:
-        lines[line - 1 : line - 1] = [f"{' ' * indent}{import_}  {WHY}" for import_ in wanted]
-        texts[path] = "\n".join(lines) + "\n"
-    else:
-        todo.append(f"in {fit.project.shown(path)}: {'; '.join(wanted)}, or its tables look like ones to drop")
-
-
-def statement(model: str) -> str:
-    """The import of a model's module."""
-    module, _, name = model.partition(":")
-    return f"from {module} import {name}"
+    module = import_.split()[1]
+    line, indent = at or (import_line(Code(path, "", tree), module), 0)
+    if not (line and lines):
+        return [f"in {fit.project.shown(path)}: {import_}, or the workers' tables look like ones to drop"]
+    lines[line - 1 : line - 1] = [f"{' ' * indent}{import_}  {WHY}", *([""] if at else [])]
+    texts[path] = "\n".join(lines) + "\n"
+    return []
 
 
 def has_import(text: str, import_: str) -> bool:
@@ -134,12 +133,14 @@ def has_import(text: str, import_: str) -> bool:
 
 
 def import_line(code: Code, module: str) -> int:
-    """The line before which an import sorter would put `from module import …`; 0 when there are no imports."""
+    """The line before which a sorter would put `from module import …`; 0 when there are no imports."""
     top = module.partition(".")[0]
     own = [
         node
         for node in code.tree.body
-        if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").partition(".")[0] == top
+        if isinstance(node, ast.ImportFrom)
+        and not node.level
+        and (node.module or "").partition(".")[0] == top
     ]
     later = [node.lineno for node in own if (node.module or "") > module]
     if later:

@@ -25,8 +25,8 @@ DEEPEST = 12
 
 
 def python_files(folder: Path, depth: int = 0, top: Path | None = None) -> Iterator[Path]:
-    """All Python files below a folder but those of tests and tools. Links out of the project are not followed,
-    nor those that lead back up.
+    """All Python files below a folder but those of tests and tools. Links out of the project are not
+    followed, nor those that lead back up.
     """
     top = top or folder.resolve()
     if depth > DEEPEST:

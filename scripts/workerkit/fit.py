@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,8 +15,8 @@ from workerkit.look_tables import Base
 from workerkit.plan import Target
 from workerkit.project import Project
 from workerkit.service import Service
-from workerkit.shims import base_shim, session_shim, settings_shim, sync_shim
-from workerkit.survey import Survey, survey
+from workerkit.shims import base_shim, session_shim, settings_shim, sync_shim, tables_shim
+from workerkit.survey import Survey
 from workerkit.templates import PACKAGE, renamed
 
 CONFIG, DATABASE, BASE = f"{PACKAGE}.core.config", f"{PACKAGE}.core.database", f"{PACKAGE}.models.base"
@@ -38,12 +37,8 @@ class Fit:
     """A project and what fits the workers into it."""
 
     project: Project
+    survey: Survey
     choices: Choices = field(default_factory=Choices)
-
-    @cached_property
-    def survey(self) -> Survey:
-        """What was read of the project."""
-        return survey(self.project)
 
     @property
     def made(self) -> set[str]:
@@ -52,8 +47,15 @@ class Fit:
 
     def shims(self) -> list[Target]:
         """The modules that connect. Raises ProjectError where the project leaves a choice open."""
+        if self.made and self.survey.broken:
+            broken = ", ".join(self.project.shown(path) for path in self.survey.broken)
+            raise ProjectError(f"{broken}: not valid Python, or unreadable, so what it holds is not known")
         texts = {CONFIG: self.config, DATABASE: self.database, BASE: self.base} if self.made else {}
-        return [self.target(name, text) for name, text in texts.items()]
+        targets = [self.target(name, text) for name, text in texts.items()]
+        if self.made:
+            path = self.project.folder / "tables.py"
+            targets.append(Target(path, tables_shim(self.project.package), "core", frozenset({"models"})))
+        return targets
 
     def target(self, name: str, text: Callable[[], str]) -> Target:
         """One of them; what is there stays as it is, and is then not made anew."""
@@ -78,14 +80,16 @@ class Fit:
         steps = []
         if self.project.database_variable is None:
             steps.append(
-                f"in {self.project.shown(self.project.tests)}/workers/conftest.py set DATABASE_VARIABLE: which "
-                "variable holds the database's address could not be told"
+                f"in {self.project.shown(self.project.tests)}/workers/conftest.py set DATABASE_VARIABLE: "
+                "which variable holds the database's address could not be told"
             )
+        if self.libraries:
+            steps.append("SQLAlchemy needs its extra now: sqlalchemy[asyncio]")
         transient = [e.place.target for e in self.survey.errors if e.meaning == "transient"]
         if transient and self.made:
             steps.append(
-                f"add to TRANSIENT in {self.project.shown(self.project.folder)}/core/failures.py what may pass, "
-                f"by its name perhaps: {', '.join(transient)}"
+                f"add to TRANSIENT in {self.project.shown(self.project.folder)}/core/failures.py what may "
+                f"pass, by its name perhaps: {', '.join(transient)}"
             )
         return steps
 
@@ -95,8 +99,8 @@ class Fit:
         if self.made:
             needing = [h for h in self.survey.sessions.helpers if h.needs and h.form != "generator"]
             found += [
-                f"{helper.place.target} needs {', '.join(helper.needs)}: sessions of workers are made without; "
-                "where rows belong to a tenant, the service takes it from the message and sets it"
+                f"{helper.place.target} needs {', '.join(helper.needs)}: sessions of workers are made "
+                "without; where rows belong to a tenant, the service takes it from the message and sets it"
                 for helper in needing
             ]
             if {base.schema for base in self.survey.tables.bases if base.schema}:
@@ -109,9 +113,9 @@ class Fit:
             found.append(f"workers need PostgreSQL; addresses in the code name {', '.join(sorted(others))}")
         if service is not None and service.is_sync:
             found.append(
-                f"{service.qualified} is synchronous: it runs in the worker's transaction and loop, and while it "
-                "waits for anything but the database the process renews no lease; keep such calls shorter than "
-                "WORKER_LEASE_SECONDS, or use celery-task, whose tasks have a process of their own"
+                f"{service.qualified} is synchronous: it runs in the worker's transaction and loop, and "
+                "while it waits for anything but the database the process renews no lease; keep such calls "
+                "shorter than WORKER_LEASE_SECONDS, or use celery-task, whose tasks have their own process"
             )
         return found
 
@@ -146,8 +150,8 @@ class Fit:
         unusable = [helper.shown for helper in self.survey.sessions.helpers]
         found = f"; not usable: {'; '.join(unusable)}" if unusable else ""
         return (
-            f"{where}: no database session found that a worker could use{found}; workers keep their record in "
-            "PostgreSQL: name an async_sessionmaker or a session helper with --session module:name"
+            f"{where}: no database session found that a worker could use{found}; workers keep their record "
+            "in PostgreSQL: name an async_sessionmaker or a session helper with --session module:name"
         )
 
     def preferred(self, helpers: list[Helper]) -> list[Helper]:
@@ -188,8 +192,8 @@ class Fit:
             raise ProjectError(f"--{what} {given}: not found; there are: {listed}")
         if len(best) > 1:
             raise ProjectError(
-                f"{self.project.shown(self.project.own_folder)}: several could be meant: {listed}; choose with "
-                f"--{what} {best[0].place.target}"
+                f"{self.project.shown(self.project.own_folder)}: several could be meant: {listed}; choose "
+                f"with --{what} {best[0].place.target}"
             )
         return best[0] if best else None
 
@@ -199,15 +203,13 @@ def usable(helpers: Iterable[Helper], *, is_async: bool) -> list[Helper]:
     return [
         helper
         for helper in helpers
-        if helper.is_async is is_async and not helper.needs and not helper.swallows and helper.form != "method"
+        if helper.is_async is is_async
+        and not helper.needs
+        and not helper.swallows
+        and helper.form != "method"
     ]
 
 
 def first_forms(found: list[T], form: Callable[[T], str]) -> list[T]:
     """Those of the first form that there is."""
     return [one for one in found if form(one) == form(found[0])]
-
-
-def fitted(project: Project, own: str) -> Project:
-    """The project with its workers in a package of their own."""
-    return replace(project, own=own)

@@ -6,13 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from workerkit.errors import ProjectError, TargetExistsError
-from workerkit.files import tree_of
+from workerkit.files import text_of_file, tree_of
 from workerkit.fit import Choices, Fit
 from workerkit.look import Code, FunctionNode, decorators, required
 from workerkit.look_tables import bases_in
 from workerkit.project import Project, describe, open_project, packages
 from workerkit.roots import Root, application_roots, chosen_root
+from workerkit.shims import SETTINGS_HEADS
 from workerkit.source import Module
+from workerkit.survey import survey
 from workerkit.templates import LAYERS
 
 APART = "background"
@@ -24,9 +26,9 @@ def open_fit(
 ) -> Fit:
     """The project at `path`, and what fits workers into it. Raises ProjectError unless one package fits."""
     project = at_home(find(path, package), home)
-    fit = Fit(project, choices or Choices())
-    variable = fit.survey.database_variable
-    return replace(fit, project=replace(project, database_variable=variable))
+    found = survey(project)
+    project = replace(project, database_variable=found.database_variable)
+    return Fit(project, found, choices or Choices())
 
 
 def find(path: Path, package: str | None) -> Project:
@@ -34,10 +36,12 @@ def find(path: Path, package: str | None) -> Project:
     root = path.resolve()
     if not root.is_dir() or (root / "core" / "config.py").is_file():
         return open_project(path, package)  # which says what is wrong
-    layered = [describe(root, folder) for folder in packages(root, 0)]
+    layered = [describe(root, folder) for folder in packages(root, 0) if not is_apart(folder)]
     names = {name for project in layered for name in (project.package, project.shown(project.folder))}
-    if package in names or (layered and package is None):
-        return open_project(path, package)
+    if package in names:
+        return next(p for p in layered if package in (p.package, p.shown(p.folder)))
+    if layered and package is None:
+        return layered[0] if len(layered) == 1 else open_project(path, package)
     if package is not None:
         chosen = chosen_root(root, package)
         return project_of(root, chosen) if chosen else open_project(path, package)
@@ -46,6 +50,12 @@ def find(path: Path, package: str | None) -> Project:
         places = ", ".join(found.folder.relative_to(root).as_posix() for found in roots)
         raise ProjectError(f"{path}: several packages make a FastAPI(): {places}; choose with --package")
     return project_of(root, roots[0]) if roots else open_project(path)
+
+
+def is_apart(folder: Path) -> bool:
+    """Whether a package is one of workers only, and so not the project's own."""
+    text = text_of_file(folder / "core" / "config.py") or ""
+    return text.startswith(SETTINGS_HEADS)
 
 
 def project_of(root: Path, found: Root) -> Project:
@@ -113,7 +123,9 @@ def base_fits(project: Project) -> bool:
     module = parsed(project, "models", "base")
     if module is None or "Base" not in module.top_level:
         return False
-    found = [base for base in bases_in(Code(module.path, module.name, module.tree)) if base.place.name == "Base"]
+    found = [
+        base for base in bases_in(Code(module.path, module.name, module.tree)) if base.place.name == "Base"
+    ]
     return all(base.plain and not base.schema for base in found)
 
 

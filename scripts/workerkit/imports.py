@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -9,6 +10,24 @@ from itertools import groupby
 from workerkit.source import Import
 
 WIDTH = 110
+
+
+def wrapped(text: str, width: int) -> str:
+    """A module's text with one line for each name of the imports that are too long, as sorters want it."""
+    return "".join(
+        wrapped_line(line, width) if len(line.rstrip("\n")) > width else line
+        for line in text.splitlines(keepends=True)
+    )
+
+
+def wrapped_line(line: str, width: int) -> str:
+    """A line, if it is an import with several lines instead."""
+    match = re.fullmatch(r"( *)from (\S+) import ([\w, ]+)\n", line)
+    if match is None:
+        return line
+    indent, module, names = match.groups()
+    statement = from_statement(module, names.split(", "), width - len(indent))
+    return "".join(f"{indent}{part}\n" for part in statement.splitlines())
 
 
 def block(imports: Iterable[Import], package: str, local: Iterable[str] = ()) -> str:
@@ -48,9 +67,9 @@ def statements(imports: Iterable[Import]) -> Iterator[str]:
             yield from (f"import {name}" for name in suffixed)
 
 
-def from_statement(module: str, names: list[str]) -> str:
+def from_statement(module: str, names: list[str], width: int = WIDTH) -> str:
     """One line, or one line for each name when that would be too long."""
     line = f"from {module} import {', '.join(names)}"
-    if len(line) <= WIDTH:
+    if len(line) <= width:
         return line
     return "\n".join([f"from {module} import (", *(f"    {name}," for name in names), ")"])

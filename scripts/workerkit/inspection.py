@@ -1,4 +1,4 @@
-"""What `inspect` tells of a project: what was found, and what could not be told, with the option that says it."""
+"""What `inspect` tells: what was found, and what could not be told, with the option that says it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def session_facts(fit: Fit) -> dict[str, Any]:
     found = fit.survey.sessions
     return {
         "engines": [
-            {"name": e.place.name or None, "async": e.is_async, "place": place(fit, e.place)} for e in found.engines
+            {"name": e.place.name or None, "async": e.is_async, "place": place(fit, e.place)}
+            for e in found.engines
         ],
         "helpers": [
             {
@@ -93,7 +94,12 @@ def table_facts(fit: Fit) -> dict[str, Any]:
     found = fit.survey.tables
     return {
         "bases": [
-            {"name": b.place.target, "plain": b.plain, "schema": b.schema or None, "place": place(fit, b.place)}
+            {
+                "name": b.place.target,
+                "plain": b.plain,
+                "schema": b.schema or None,
+                "place": place(fit, b.place),
+            }
             for b in found.bases
         ],
         "sqlmodel": found.sqlmodel,
@@ -149,13 +155,17 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     for access in facts["settings"]["accesses"] or [None]:
         yield f"settings     {access['name']} ({access['form']})" if access else "settings     none found"
     for name, of in facts["settings"]["classes"].items():
-        extra = [f"prefix {of['prefix']}"] * bool(of["prefix"]) + [f"nested {', '.join(of['nested'])}"] * bool(of["nested"])
+        extra = [f"prefix {of['prefix']}"] * bool(of["prefix"]) + [
+            f"nested {', '.join(of['nested'])}"
+        ] * bool(of["nested"])
         yield f"             {name}: {', '.join([of['names'], *extra])}"
     yield f"database     {facts['settings']['database_variable'] or 'variable unclear'}; {databases(facts)}"
     for helper in facts["sessions"]["helpers"] or [None]:
         yield f"session      {helper_line(helper)}" if helper else "session      none found"
     for base in facts["tables"]["bases"]:
-        yield f"base         {base['name']}" + ("" if base["plain"] else " (adds columns or methods to its models)")
+        yield f"base         {base['name']}" + (
+            "" if base["plain"] else " (adds columns or methods to its models)"
+        )
     if facts["tables"]["sqlmodel"]:
         yield "base         SQLModel"
     yield f"migrations   {migration_line(facts)}"
@@ -168,7 +178,9 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     for engine, places in facts["workers"].items():
         yield f"background   {engine}: {', '.join(places)}"
     tests = facts["tests"]
-    yield f"tests        {tests['folder']}: {tests['files']} files" + ("" if tests["exists"] else " (not there yet)")
+    yield f"tests        {tests['folder']}: {tests['files']} files" + (
+        "" if tests["exists"] else " (not there yet)"
+    )
     yield from (f"unreadable   {path}" for path in facts["unreadable"])
     yield from (f"unclear      {text}" for text in facts["unclear"])
 
@@ -190,6 +202,7 @@ def migration_line(facts: dict[str, Any]) -> str:
     """The migrations, or what creates the tables."""
     found = facts["migrations"]
     if found["kind"] == "alembic":
-        return f"Alembic in {found['folder']}: {found['revisions']} revisions, heads {', '.join(found['heads']) or 'none'}"
+        heads = ", ".join(found["heads"]) or "none"
+        return f"Alembic in {found['folder']}: {found['revisions']} revisions, heads {heads}"
     creations = ", ".join(facts["tables"]["create_all"])
     return found["problem"] or (f"create_all in {creations}" if creations else "none")

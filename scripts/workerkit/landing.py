@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 
 from workerkit.brokers import Broker
+from workerkit.imports import wrapped
 from workerkit.kinds import TEST_SUPPORT, Kind, last
 from workerkit.plan import Target
 from workerkit.project import Project
@@ -64,7 +65,7 @@ def support(project: Project, text: str) -> str:
     if project.database_variable:
         known = VARIABLE_LINE.format(DATABASE_VARIABLE)
         text = text.replace(known, VARIABLE_LINE.format(project.database_variable))
-    return rewritten(text, project.package)
+    return wrapped(rewritten(text, project.package), project.line_length)
 
 
 def fixtures_of(test: str) -> frozenset[str]:

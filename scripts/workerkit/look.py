@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from workerkit.files import dotted, python_files, tree_of
@@ -20,10 +21,15 @@ class Code:
     module: str
     tree: ast.Module
 
-    @property
+    @cached_property
     def body(self) -> list[ast.stmt]:
         """The statements at the top, branches of `if` and `try` included."""
         return list(flat(self.tree.body))
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """All nodes of the tree."""
+        return list(ast.walk(self.tree))
 
 
 @dataclass(frozen=True)
@@ -75,9 +81,9 @@ def last_name(node: ast.AST | None) -> str:
     return str(getattr(node, "id", getattr(node, "attr", "")))
 
 
-def calls(node: ast.AST, *names: str) -> Iterator[ast.Call]:
+def calls(node: ast.AST | Code, *names: str) -> Iterator[ast.Call]:
     """The calls of something with one of these names."""
-    for inner in ast.walk(node):
+    for inner in node.nodes if isinstance(node, Code) else ast.walk(node):
         if isinstance(inner, ast.Call) and called(inner) in names:
             yield inner
 

@@ -69,7 +69,9 @@ def processes_of(root: Path) -> dict[str, list[str]]:
             elif path.name == "Makefile" and COMMAND.search(text(path)):
                 found[name] = [
                     target
-                    for target, recipe in re.findall(r"^([\w-]+):[^\n]*\n((?:\t[^\n]*\n?)+)", text(path), re.M)
+                    for target, recipe in re.findall(
+                        r"^([\w-]+):[^\n]*\n((?:\t[^\n]*\n?)+)", text(path), re.MULTILINE
+                    )
                     if COMMAND.search(recipe)
                 ]
     for path in sorted(root.glob("deploy/**/*.service")) + sorted(root.glob("*.service")):
@@ -112,7 +114,7 @@ def logging_of(codes: Iterable[Code]) -> list[str]:
     for code in codes:
         names = imported(code) & LOGGING.keys()
         found += [f"{LOGGING[name]} ({code.module})" for name in sorted(names)]
-        for node in ast.walk(code.tree):
+        for node in code.nodes:
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "logging.basicConfig":
                 found.append(f"logging.basicConfig ({code.module}:{node.lineno})")
     return found
@@ -125,7 +127,7 @@ def workers_of(root: Path, codes: Iterable[Code]) -> dict[str, list[str]]:
         place = code.path.relative_to(root).as_posix()
         for top in sorted({name.partition(".")[0] for name in imported(code)} & ENGINES.keys()):
             found.setdefault(ENGINES[top], []).append(place)
-        used = {node.id for node in ast.walk(code.tree) if isinstance(node, ast.Name)}
+        used = {node.id for node in code.nodes if isinstance(node, ast.Name)}
         if "BackgroundTasks" in used:
             found.setdefault("BackgroundTasks", []).append(place)
     return found
@@ -134,7 +136,7 @@ def workers_of(root: Path, codes: Iterable[Code]) -> dict[str, list[str]]:
 def imported(code: Code) -> set[str]:
     """The modules that a module imports."""
     names: set[str] = set()
-    for node in ast.walk(code.tree):
+    for node in code.nodes:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:

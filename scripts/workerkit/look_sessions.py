@@ -87,14 +87,14 @@ def imports_sqlmodel(code: Code) -> bool:
     """Whether a module uses SQLModel."""
     return any(
         isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "sqlmodel"
-        for node in ast.walk(code.tree)
+        for node in code.nodes
     )
 
 
 def engines_in(code: Code) -> Iterator[Engine]:
     """The engines that a module makes."""
     named = {id(value): name for name, value, _ in assigned(code.body)}
-    for call in calls(code.tree, *ENGINES):
+    for call in calls(code, *ENGINES):
         address = call.args[0] if call.args else keyword(call, "url")
         place = Place(code.module, named.get(id(call), ""), code.path, call.lineno)
         yield Engine(place, ENGINES[called(call)], address, code)
@@ -154,7 +154,7 @@ def gives_session(node: FunctionNode, factories: dict[str, Helper]) -> bool:
 
 def dialects_in(code: Code) -> Iterator[str]:
     """The databases that texts of a module name as addresses."""
-    for node in ast.walk(code.tree):
+    for node in code.nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and "://" in node.value:
             scheme = node.value.partition("://")[0].partition("+")[0]
             if scheme in ("postgresql", "postgres", "mysql", "sqlite", "mariadb", "oracle", "mssql"):

@@ -104,9 +104,9 @@ def described(code: Code, node: ast.ClassDef) -> SettingsClass:
 def fields_of(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
     """The annotated attributes, each with the last name of its type."""
     for inner in node.body:
-        if isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name):
-            if inner.target.id != "model_config":
-                yield inner.target.id, last_name(inner.annotation)
+        match inner:
+            case ast.AnnAssign(target=ast.Name(id=name)) if name != "model_config":
+                yield name, last_name(inner.annotation)
 
 
 def aliases_of(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
@@ -152,7 +152,7 @@ def variable_of(code: Code, argument: ast.expr, found: Found) -> str | None:
     node = unwrapped(code, argument)
     if isinstance(node, ast.Subscript) and ast.unparse(node.value) in ("os.environ", "environ"):
         return text_value(node.slice)
-    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.getenv", "getenv", "os.environ.get"):
+    if isinstance(node, ast.Call) and ast.unparse(node.func).removeprefix("os.") in ("getenv", "environ.get"):
         return text_value(node.args[0]) if node.args else None
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
@@ -188,8 +188,6 @@ def unwrapped(code: Code, node: ast.expr) -> ast.expr:
         if isinstance(node, ast.Call) and called(node) in WRAPPERS:
             inner = node.args[0] if node.args else None
             node = inner or (node.func.value if isinstance(node.func, ast.Attribute) else node)
-        elif isinstance(node, ast.Name) and node.id in values and not called(values[node.id]):
-            node = values[node.id]
-        elif isinstance(node, ast.Name) and called(values.get(node.id)) in (*WRAPPERS, "getenv", "get"):
-            node = values[node.id]
+        elif isinstance(node, ast.Name) and called(values.get(node.id)) in ("", *WRAPPERS, "getenv", "get"):
+            node = values.get(node.id, node)
     return node

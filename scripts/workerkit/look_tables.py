@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from workerkit.look import Code, FunctionNode, Place, assigned, called, calls, keyword, last_name, text_value
 
@@ -25,7 +24,7 @@ class Base:
 
 @dataclass(frozen=True)
 class CreateAll:
-    """A call of `create_all`, and the first line of the statement that makes it."""
+    """A call of `create_all`, and the line and the indentation of the statement that makes it."""
 
     place: Place
     indent: int
@@ -45,14 +44,14 @@ def look_at_tables(codes: Iterable[Code]) -> Tables:
     codes = list(codes)
     return Tables(
         tuple(base for code in codes for base in bases_in(code)),
-        sqlmodel=any(is_sqlmodel_table(node) for code in codes for node in ast.walk(code.tree)),
+        sqlmodel=any(is_sqlmodel_table(node) for code in codes for node in code.nodes),
         creations=tuple(creation for code in codes for creation in creations_in(code)),
     )
 
 
 def bases_in(code: Code) -> Iterator[Base]:
     """The declarative bases of a module."""
-    schemas = {text_value(keyword(call, "schema")) for call in calls(code.tree, "MetaData")} - {None, ""}
+    schemas = {text_value(keyword(call, "schema")) for call in calls(code, "MetaData")} - {None, ""}
     schema = next(iter(sorted(filter(None, schemas))), "")
     for node in code.body:
         if isinstance(node, ast.ClassDef) and "DeclarativeBase" in {last_name(base) for base in node.bases}:
@@ -84,17 +83,8 @@ def is_sqlmodel_table(node: ast.AST) -> bool:
 
 def creations_in(code: Code) -> Iterator[CreateAll]:
     """The statements with `metadata.create_all`, called or handed on to `run_sync`."""
-    for node in ast.walk(code.tree):
-        if isinstance(node, ast.Expr) and any(
-            isinstance(inner, ast.Attribute)
-            and inner.attr == "create_all"
-            and last_name(inner.value) in ("metadata", "metadata_obj")
-            for inner in ast.walk(node)
-        ):
+    found = [node for node in code.nodes if isinstance(node, ast.Attribute) and node.attr == "create_all"]
+    found = [node for node in found if last_name(node.value) in ("metadata", "metadata_obj")]
+    for node in code.nodes if found else ():
+        if isinstance(node, ast.Expr) and any(inner in found for inner in ast.walk(node)):
             yield CreateAll(Place(code.module, "create_all", code.path, node.lineno), node.col_offset)
-
-
-def metadata_file(folder: Path) -> Path | None:
-    """The `env.py` of an Alembic folder, if there is one."""
-    path = folder / "env.py"
-    return path if path.is_file() else None

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workerkit.errors import TargetExistsError
+from workerkit.imports import wrapped
 from workerkit.kinds import RELAY
 from workerkit.project import Project
 from workerkit.source import Function, Module
 from workerkit.templates import PACKAGE, needs, renamed, rewritten
 
+UNENDED = "\\ No newline at end of file\n"
 NEW, SAME, KEPT, REPLACED, EDITED = "new", "same", "kept", "replaced", "edited"
 
 
@@ -21,8 +23,8 @@ NEW, SAME, KEPT, REPLACED, EDITED = "new", "same", "kept", "replaced", "edited"
 class Target:
     """A file that should be in the project.
 
-    `role` is worker, core, model, migration, test or edit. `needed` are the names that others import from it: a
-    file with these names may differ, because it is an older or edited copy. None: it may not differ.
+    `role` is worker, core, model, migration, test or edit. `needed` are the names that others import from
+    it: a file with these names may differ, because it is an older or edited copy. None: it may not differ.
     """
 
     path: Path
@@ -58,8 +60,9 @@ class Change:
         """What differs, from the project's text to the template's."""
         name = project.shown(self.target.path)
         old, new = self.old.splitlines(keepends=True), self.target.text.splitlines(keepends=True)
-        names = ("before", "after") if self.state == EDITED else ("project", "template")
-        return "".join(difflib.unified_diff(old, new, *(f"{name} ({text})" for text in names)))
+        was, is_ = ("before", "after") if self.state == EDITED else ("project", "template")
+        found = difflib.unified_diff(old, new, f"{name} ({was})", f"{name} ({is_})")
+        return "".join(line if line.endswith("\n") else f"{line}\n{UNENDED}" for line in found)
 
 
 def copies(project: Project, modules: dict[str, Module], but: Collection[str]) -> Iterator[Target]:
@@ -70,7 +73,7 @@ def copies(project: Project, modules: dict[str, Module], but: Collection[str]) -
             continue
         name = renamed(module.name, project.package)
         path = project.import_root.joinpath(*name.split(".")).with_suffix(".py")
-        text = rewritten(module.text, project.package)
+        text = wrapped(rewritten(module.text, project.package), project.line_length)
         yield Target(path, text, role(module.name), frozenset(wanted.get(module.name) or public(module)))
 
 
@@ -102,6 +105,8 @@ def decide(project: Project, targets: Iterable[Target], *, force: bool) -> list[
 
 def decide_one(project: Project, target: Target, *, force: bool) -> Change:
     """What happens to one target."""
+    if not target.path.resolve().is_relative_to(project.root):
+        raise TargetExistsError(f"{project.shown(target.path)}: a symbolic link leads out of the project")
     try:
         old = target.path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from workerkit.errors import ProjectError
+from workerkit.imports import WIDTH
 from workerkit.source import Module, find_module
 
 DEEPEST = 4
@@ -69,6 +71,17 @@ class Project:
         folders = dict.fromkeys((self.root, self.import_root, self.import_root.parent))
         paths = (folder / "pyproject.toml" for folder in folders if folder.is_relative_to(self.root))
         return next((path for path in paths if path.is_file()), None)
+
+    @cached_property
+    def line_length(self) -> int:
+        """How long lines are by the settings of Ruff; those of the templates where there are none."""
+        found = self.pyproject.get("tool", {}).get("ruff")
+        for folder in dict.fromkeys((self.root, self.import_root)):
+            for name in ("ruff.toml", ".ruff.toml"):
+                with suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+                    found = tomllib.loads((folder / name).read_text(encoding="utf-8"))
+        length = found.get("line-length", 88) if found is not None else WIDTH
+        return length if isinstance(length, int) else WIDTH
 
     @property
     def name(self) -> str:

@@ -79,7 +79,9 @@ def in_requirements(
         text = texts.get(path) or plain_text(path)
         if text is None or COMPILED.search(text):
             continue
-        texts[path] = text + ("" if text.endswith("\n") or not text else "\n") + "".join(f"{i}\n" for i in items)
+        texts[path] = (
+            text + ("" if text.endswith("\n") or not text else "\n") + "".join(f"{i}\n" for i in items)
+        )
         shown = project.shown(path)
         return f"compile {shown} (requirements were added to it)" if path.suffix == ".in" else ""
     return None

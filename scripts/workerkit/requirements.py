@@ -16,8 +16,8 @@ SESSION_HELPER = "get_session"
 def check_requirements(
     project: Project, modules: dict[str, Module], but: Collection[str], made: Collection[str] = ()
 ) -> None:
-    """Raises ProjectError when the project lacks what the templates, except for `but`, import from it. What is
-    `made` for the project is there.
+    """Raises ProjectError when the project lacks what the templates, except for `but`, import from it. What
+    is `made` for the project is there.
     """
     for name, names in sorted(needs(module for module in modules.values() if module.name not in but).items()):
         if name not in modules and name not in made:

@@ -1,4 +1,4 @@
-"""Where a project's package is: a folder with `core/config.py`, or else what makes the FastAPI application."""
+"""Where the package of a project is that is not built as the templates expect: it makes a `FastAPI()`."""
 
 from __future__ import annotations
 

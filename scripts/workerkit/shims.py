@@ -11,7 +11,12 @@ from workerkit.look_tables import Base
 ONE_TRANSACTION = (
     '"""Yield a session in one transaction: committed when the block succeeds, rolled back when it raises."""'
 )
-NO_SETTINGS = '''"""The workers' settings come from the environment and from `.env`: the project has no settings class."""
+# How the module `core.config` begins, which tells a package of workers from one of the project.
+SETTINGS_HEADS = (
+    '"""The project\'s settings, as the workers read them."""',
+    '"""The workers\' settings come from the environment',
+)
+NO_SETTINGS = '''"""The workers' settings come from the environment and `.env`: the project has none."""
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -31,10 +36,10 @@ def settings_shim(access: Access | None) -> str:
     """The module `core.config`."""
     if access is None:
         return NO_SETTINGS
-    head = '"""The project\'s settings, as the workers read them."""\n'
-    if access.form == "object":
-        return f"{head}\n{imported(access.place.module, access.place.name, 'settings')}\n\n{exported('settings')}"
+    head = f"{SETTINGS_HEADS[0]}\n"
     name = access.place.name
+    if access.form == "object":
+        return f"{head}\n{imported(access.place.module, name, 'settings')}\n\n{exported('settings')}"
     return f"{head}\n{imported(access.place.module, name)}\n\nsettings = {name}()\n"
 
 
@@ -74,11 +79,13 @@ def sync_shim(engine: Engine, *, sqlmodel: bool) -> str:
     orm = "from sqlmodel import Session\n" if sqlmodel else "from sqlalchemy.orm import Session\n"
     imports = "from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine\n"
     return (
-        '"""The workers\' sessions: asynchronous ones, to the database of the project\'s synchronous engine."""\n'
+        '"""The workers\' sessions: asynchronous, to the database of the project\'s synchronous engine."""\n'
         f"\n{CONTEXT}\n{imports}{orm}\n"
         f"{imported(engine.place.module, engine.place.name, 'project_engine')}\n\n"
         "engine = create_async_engine(\n"
-        '    project_engine.url.set(drivername="postgresql+asyncpg"), pool_pre_ping=True, hide_parameters=True\n'
+        '    project_engine.url.set(drivername="postgresql+asyncpg"),\n'
+        "    pool_pre_ping=True,\n"
+        "    hide_parameters=True,\n"
         ")\n"
         "# `call_sync` gives services a synchronous session of this class.\n"
         "session_factory = async_sessionmaker(engine, sync_session_class=Session, expire_on_commit=False)\n"
@@ -104,11 +111,26 @@ def base_shim(base: Base | None, *, sqlmodel: bool) -> str:
     else:
         source, name = f"\n{imported(base.place.module, base.place.name, 'ProjectBase')}\n", "ProjectBase"
     metadata = f"\n    metadata = {name}.metadata\n" if name else ""
-    what = "in the project's metadata, without what its own models inherit" if name else "in a metadata of their own"
+    what = (
+        "in the project's metadata, without what its own models inherit"
+        if name
+        else "in a metadata of their own"
+    )
     return (
         f'"""The base of the workers\' tables: {what}."""\n\n'
         f"from sqlalchemy.orm import DeclarativeBase\n{source}\n\n"
         f'class Base(DeclarativeBase):\n    """Base of the workers\' models."""\n{metadata}'
+    )
+
+
+def tables_shim(package: str) -> str:
+    """The module `tables`: who imports it knows all tables of the workers, those of later ones, too."""
+    return (
+        '"""All tables of the workers: the metadata knows them once this module is imported."""\n\n'
+        "from importlib import import_module\nfrom pkgutil import iter_modules\n\n"
+        f"from {package} import models\n\n"
+        'for module in iter_modules(models.__path__, f"{models.__name__}."):\n'
+        "    import_module(module.name)\n"
     )
 
 

@@ -64,8 +64,8 @@ def check_callable(node: Function, where: str) -> None:
 def check_session(
     found: FoundFunction, parameter: Parameter, project: Project, where: str, *, sync: bool
 ) -> None:
-    """Raises ServiceError unless the parameter is a session, by its annotation or else by its name, and of the
-    kind that a `def` (`sync`) or an `async def` can use.
+    """Raises ServiceError unless the parameter is a session, by its annotation or else by its name, and of
+    the kind that a `def` (`sync`) or an `async def` can use.
     """
     argument = parameter.argument
     wanted = "Session" if sync else "AsyncSession"
@@ -77,13 +77,13 @@ def check_session(
     if any("AsyncSession" in name for name in names):
         if sync:
             raise ServiceError(
-                f"{where} is a `def`, and an AsyncSession has to be awaited: make it `async def`, or let it take "
-                "a Session"
+                f"{where} is a `def`, and an AsyncSession has to be awaited: make it `async def`, or let it "
+                "take a Session"
             )
     elif not (sync and any(name.endswith("Session") for name in names)):
         raise ServiceError(
-            f"{where}: {argument.arg} is a {ast.unparse(argument.annotation)}; a worker has an AsyncSession to "
-            "give, or a Session to what is a `def` throughout"
+            f"{where}: {argument.arg} is a {ast.unparse(argument.annotation)}; a worker has an AsyncSession "
+            "to give, or a Session to what is a `def` throughout"
         )
 
 

@@ -22,8 +22,9 @@ def with_items(text: str, path: Sequence[str], items: Sequence[str]) -> str | No
     quoted = [json.dumps(item) for item in items]
     if first == last:
         head, bracket, tail = lines[first].rpartition("]")
-        comma = "" if head.rstrip().endswith(("[", ",")) else ", "
-        lines[first] = f"{head.rstrip().removesuffix(',')}{comma}{', '.join(quoted)}{bracket}{tail}"
+        head = head.rstrip().removesuffix(",")
+        comma = "" if head.endswith("[") else ", "
+        lines[first] = f"{head}{comma}{', '.join(quoted)}{bracket}{tail}"
     else:
         lines[last:last] = [f"{indent_of(lines[first + 1 : last])}{item}," for item in quoted]
         end_with_comma(lines, first, last)
@@ -31,7 +32,7 @@ def with_items(text: str, path: Sequence[str], items: Sequence[str]) -> str | No
 
 
 def with_entries(text: str, path: Sequence[str], entries: dict[str, Any]) -> str | None:
-    """The text with `entries` at the end of the table at `path`; None when that cannot be done for certain."""
+    """The text with `entries` at the end of the table at `path`; None when that is not certain."""
     lines = text.splitlines()
     header = next((i for i, line in enumerate(lines) if line.strip() == f"[{'.'.join(path)}]"), None)
     if header is None:

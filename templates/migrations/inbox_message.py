@@ -17,16 +17,10 @@ def upgrade() -> None:
         "inbox_message",
         sa.Column("consumer", sa.String(200), nullable=False),
         sa.Column("message_id", sa.String(401), nullable=False),
-        # index=True: the index gets its name by the naming convention of the project's models.
-        sa.Column(
-            "received_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-            index=True,
-        ),
+        sa.Column("received_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("consumer", "message_id"),
     )
+    op.create_index("ix_inbox_message_received_at", "inbox_message", ["received_at"])
 
 
 def downgrade() -> None:

@@ -19,16 +19,10 @@ def upgrade() -> None:
         sa.Column("message_id", sa.String(401), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("starts", sa.Integer(), nullable=False),
-        # index=True: the index gets its name by the naming convention of the project's models.
-        sa.Column(
-            "noted_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-            index=True,
-        ),
+        sa.Column("noted_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("task", "message_id", "attempt"),
     )
+    op.create_index("ix_task_start_noted_at", "task_start", ["noted_at"])
 
 
 def downgrade() -> None:

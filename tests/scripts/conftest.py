@@ -18,6 +18,8 @@ MARK_PAID = "app.services.orders:OrderService.mark_paid"
 SEND = "app.services.emails:EmailService.send"
 CAPTURE = "app.services.payments:PaymentService.capture"
 STORE_SUMMARY = "app.services.documents:DocumentService.store_summary"
+# What edits do to files that exist is shown in test_edits.py.
+KEEP = "--no-edit"
 DAILY_SALES = "app.services.reports:ReportService.daily_sales"
 
 
@@ -97,7 +99,7 @@ def add_consumer(script: Script) -> Script:
         name: str = "order_paid",
         calls: str = MARK_PAID,
     ) -> Run:
-        return script(f"{broker}-consumer", name, "--calls", calls, "--project", project, *options)
+        return script(f"{broker}-consumer", name, "--calls", calls, "--project", project, KEEP, *options)
 
     return add
 
@@ -107,7 +109,7 @@ def add_job(script: Script) -> Script:
     """Adds a cron job; name and service are those of the template unless given."""
 
     def add(project: Path, *options: str, name: str = "sales_report", calls: str = DAILY_SALES) -> Run:
-        return script("cron-job", name, "--calls", calls, "--project", project, *options)
+        return script("cron-job", name, "--calls", calls, "--project", project, KEEP, *options)
 
     return add
 
@@ -117,7 +119,7 @@ def add_task(script: Script) -> Script:
     """Adds a plain Celery task; name and service are those of the template unless given."""
 
     def add(project: Path, *options: str, name: str = "invoice_email", calls: str = SEND) -> Run:
-        return script("celery-task", name, "--calls", calls, "--project", project, *options)
+        return script("celery-task", name, "--calls", calls, "--project", project, KEEP, *options)
 
     return add
 

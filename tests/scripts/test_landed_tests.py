@@ -175,12 +175,12 @@ def test_service_that_is_a_plain_function_is_replaced_too(
 
 
 def test_they_touch_no_database_but_their_own(shop: Path, add_consumer: Script, servers: Servers) -> None:
-    # Given settings that take the address from another variable
+    # Given settings that take the address from another variable than the tests set
+    add_consumer(shop)
     config = shop / "app" / "core" / "config.py"
     config.write_text(config.read_text().replace("    database_url: SecretStr =", "    dsn: SecretStr ="))
     database = shop / "app" / "core" / "database.py"
     database.write_text(database.read_text().replace("settings.database_url", "settings.dsn"))
-    add_consumer(shop)
 
     # When the tests run
     done = run_tests(shop, "-x", **servers("redis"))

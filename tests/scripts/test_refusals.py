@@ -126,20 +126,22 @@ def test_project_without_a_session_helper(script: Script, shop: Path) -> None:
     database = shop / "app" / "core" / "database.py"
     database.write_text(database.read_text().replace("get_session", "make_session"))
 
-    refused(script("outbox-relay", "--project", shop), PROJECT, "app/core/database.py: lacks get_session")
+    refused(script("outbox-relay", "--project", shop, "--home", "app"), PROJECT, "lacks get_session")
 
 
 def test_session_helper_that_is_a_fastapi_dependency(script: Script, shop: Path) -> None:
     database = shop / "app" / "core" / "database.py"
     database.write_text(database.read_text().replace("@asynccontextmanager\n", ""))
 
-    refused(script("outbox-relay", "--project", shop), PROJECT, "get_session is no @asynccontextmanager")
+    relay = script("outbox-relay", "--project", shop, "--home", "app")
+    refused(relay, PROJECT, "get_session is no @asynccontextmanager")
 
 
 def test_project_without_a_base_of_the_models(script: Script, shop: Path) -> None:
     (shop / "app" / "models" / "base.py").unlink()
 
-    refused(script("outbox-relay", "--project", shop), PROJECT, "no module app.models.base", "Base")
+    relay = script("outbox-relay", "--project", shop, "--home", "app")
+    refused(relay, PROJECT, "no module app.models.base", "Base")
 
 
 def test_two_kinds_of_relay_for_one_outbox(script: Script, shop: Path, tree: Tree) -> None:

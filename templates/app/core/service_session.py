@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def joined(session: AsyncSession) -> AsyncIterator[AsyncSession]:
-    """A session of the same class in the transaction of `session`; what it leaves open is committed into it."""
+    """A session of the same class, in the transaction of `session`; what is left open joins it, too."""
     connection = await session.connection()
     async with type(session)(
         connection,

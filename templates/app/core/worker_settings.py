@@ -153,7 +153,8 @@ def worker_settings() -> WorkerSettings:
 
     Raises pydantic's ValidationError; `refusals` turns it into lines for people.
     """
-    from app.core.config import settings  # not at import: the project's module may itself import this one
+    # Not at import: the project's module may itself import this one.
+    from app.core.config import settings
 
     if isinstance(settings, WorkerSettings):
         return settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import DateTime, Integer, String, func
+from sqlalchemy import DateTime, Index, Integer, String, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base
@@ -16,9 +16,10 @@ class TaskStart(Base):
     """
 
     __tablename__ = "task_start"
+    __table_args__ = (Index("ix_task_start_noted_at", "noted_at"),)
 
     task: Mapped[str] = mapped_column(String(200), primary_key=True)
     message_id: Mapped[str] = mapped_column(String(401), primary_key=True)
     attempt: Mapped[int] = mapped_column(Integer, primary_key=True)
     starts: Mapped[int] = mapped_column(Integer)
-    noted_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now(), index=True)
+    noted_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

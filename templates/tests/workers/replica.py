@@ -34,6 +34,8 @@ from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+from sqlalchemy.util import await_only
 
 LAB = Path(os.environ["LAB_FOLDER"])
 HOLD, FAILURES, STARTED, HELD = LAB / "hold", LAB / "failures", LAB / "started", LAB / "held"
@@ -89,10 +91,27 @@ class RolledBackError(Exception):
 
 async def leave_trace(session: AsyncSession) -> Any:
     """Take the place of the service method: write a row, then wait, fail or return as the test wants."""
+    begin((await session.execute(*effect())).first())
+    await hold()
+    return result()
+
+
+def leave_trace_sync(session: Session) -> Any:
+    """The same for a synchronous service; the loop goes on while it waits."""
+    begin(session.execute(*effect()).first())
+    await_only(hold())
+    return result()
+
+
+def effect() -> tuple[Any, dict[str, int]]:
+    """The statement that writes the row, and its values."""
+    return EFFECTS.get(sys.argv[1], EFFECT), {"process": os.getpid()}
+
+
+def begin(row: Any) -> None:
+    """Say that the work has begun. Raises what the test wants."""
     from app.core.outcomes import TransientError
 
-    effect = EFFECTS.get(sys.argv[1], EFFECT)
-    row = (await session.execute(effect, {"process": os.getpid()})).first()
     if row is None:
         raise RuntimeError("the service's session is not in the transaction of the inbox, the run or the job")
     message = row.message_id.rpartition(" ")[2]
@@ -101,7 +120,10 @@ async def leave_trace(session: AsyncSession) -> Any:
         raise TransientError("the test wants this attempt to fail")
     if HOLD.exists():
         note(message, HELD)
-    await hold()
+
+
+def result() -> Any:
+    """What the service returns."""
     return json.loads(
         os.environ.get("LAB_RESULT", "null"), object_hook=lambda found: SimpleNamespace(**found)
     )
@@ -132,27 +154,36 @@ def replace_service(calls: str) -> None:
     owner_name, _, name = path.rpartition(".")
     if not owner_name:
         original = getattr(module, name)
+        parameter = next(iter(inspect.signature(original).parameters))
 
-        async def function(session: AsyncSession, *args: Any, **kwargs: Any) -> Any:
-            check(inspect.signature(original).bind(session, *args, **kwargs))
-            return await leave_trace(session)
+        def function(*args: Any, **kwargs: Any) -> Any:
+            bound = inspect.signature(original).bind(*args, **kwargs)
+            check(bound)
+            return in_place_of(original, bound.arguments[parameter])
 
         setattr(module, name, function)
         return
     owner = getattr(module, owner_name)
     make, original = owner.__init__, getattr(owner, name)
-    sessions: dict[int, AsyncSession] = {}
+    sessions: dict[int, Any] = {}
 
-    def init(self: Any, session: AsyncSession, *args: Any, **kwargs: Any) -> None:
+    def init(self: Any, session: Any, *args: Any, **kwargs: Any) -> None:
         make(self, session, *args, **kwargs)
         sessions[id(self)] = session
 
-    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         check(inspect.signature(original).bind(self, *args, **kwargs))
-        return await leave_trace(sessions[id(self)])
+        return in_place_of(original, sessions[id(self)])
 
     owner.__init__ = init
     setattr(owner, name, method)
+
+
+def in_place_of(original: Any, session: Any) -> Any:
+    """What takes the place of a service: something to await, or what is there at once."""
+    if inspect.iscoroutinefunction(original):
+        return leave_trace(session)
+    return leave_trace_sync(session)
 
 
 def check(call: inspect.BoundArguments) -> None:
@@ -381,11 +412,9 @@ def plain_sample(schema: dict[str, Any]) -> Any:
 
 async def enqueue(type_: str, data: str, count: int, ending: str) -> list[str]:
     """Write messages into the outbox in a transaction that ends with commit or rollback; their ids."""
-    from pydantic import create_model
-
     from app.core.database import get_session
 
-    send = of("app.core.outbox", "enqueue")
+    send, create_model = of("app.core.outbox", "enqueue"), of("pydantic", "create_model")
     fields: Any = {name: (Any, value) for name, value in json.loads(data).items()}
     payload = create_model("Made", **fields)()
     ids: list[str] = []
