@@ -105,12 +105,6 @@ SKILL: Claims = {
         f"{CELERY_BROKERS}sending_to_a_silent_broker_ends_soon_and_blocks_nobody",
         "version celery 5.7: celery/app/base.py, send_task publishes before it returns",
     ),
-    "each buries the other's version": (f"{PROOFS}a_consumer_buries_versions_that_it_does_not_route",),
-    "the slot is blocked": (f"{DIE}retries_hold_up_nobody_and_survive_a_crash",),
-    "only sending is ordered": (
-        f"{OUTBOX}order_per_key_is_that_of_the_commits",
-        f"{DIE}retries_hold_up_nobody_and_survive_a_crash",
-    ),
     # the rest
     "Done when `alembic check` is clean": (
         "scripts/test_worker_migrations.py::test_tables_are_as_the_models_say_and_can_be_removed",

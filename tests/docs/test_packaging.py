@@ -41,7 +41,20 @@ def test_the_archive_holds_the_skill_and_nothing_else(tmp_path: Path) -> None:
     assert {name.split("/")[1] for name in names} == set(archive.SHIPPED)
     for file in skill.rglob("*.*"):
         assert file.read_bytes() == (ROOT / file.relative_to(skill)).read_bytes()
-        assert file.suffix in {".md", ".py", ".toml", ".ini", ".mako", ".yaml", ".yml", ".service", ""}, file
+        assert file.suffix in {
+            ".md",
+            ".py",
+            ".toml",
+            ".ini",
+            ".mako",
+            ".yaml",
+            ".yml",
+            ".service",
+            ".html",
+            ".js",
+            ".mjs",
+            "",
+        }, file
     assert path.stat().st_size < FEW_BYTES
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.job import JobContext, job
 from app.core.webhooks import announce
-from app.llm.summarise_document import Summarised, SummariseDocument, ask, summarise_document
+from app.llm.summarise_document import SummariseDocument, ask, summarise_document
 
 
 @job(
@@ -20,10 +20,10 @@ from app.llm.summarise_document import Summarised, SummariseDocument, ask, summa
     timeout=timedelta(minutes=10),
     deadline=timedelta(hours=6),
 )
-async def document_summary(context: JobContext[SummariseDocument], session: AsyncSession) -> Summarised:
+async def document_summary(context: JobContext[SummariseDocument], session: AsyncSession) -> dict[str, str]:
     """Store the summary. It, the end of the job and the webhook are one transaction."""
-    summarised = await summarise_document.handle(context, session)
-    assert isinstance(summarised, Summarised)  # what that function returns
-    told = {"job_id": str(context.id), "document_id": context.data.document_id, "summary": summarised.summary}
+    await summarise_document.handle(context, session)
+    summary = context.answer.text
+    told = {"job_id": str(context.id), "document_id": context.data.document_id, "summary": summary}
     await announce(session, owner=context.owner, type="document.summarised", data=told)
-    return summarised
+    return {"text": summary}
