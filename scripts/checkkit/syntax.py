@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+FUNCTIONS = frozenset({ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda})
 # Fields that hold no nodes a rule could want.
 SKIP = {
     "ctx", "op", "ops", "id", "attr", "name", "names", "module", "level", "kind", "type_comment",
@@ -33,7 +34,7 @@ KEPT = frozenset(
 
 @dataclass(eq=False)
 class Scope:
-    """A module, class or function, and what it holds itself."""
+    """A module, class or function, and what it holds itself. `is_function` is true of a lambda, too."""
 
     node: ast.Module | ast.ClassDef | Function
     parent: Scope | None
@@ -42,15 +43,10 @@ class Scope:
     binds: dict[str, list[ast.expr]] = field(default_factory=lambda: defaultdict(list))
     yields: bool = False
 
-    @property
-    def is_async(self) -> bool:
-        """Whether it is an `async def`."""
-        return isinstance(self.node, ast.AsyncFunctionDef)
-
-    @property
-    def is_function(self) -> bool:
-        """Whether it is a function; a lambda is one too."""
-        return isinstance(self.node, Function)
+    def __post_init__(self) -> None:
+        """What is asked most often."""
+        self.is_async = isinstance(self.node, ast.AsyncFunctionDef)
+        self.is_function = self.node.__class__ in FUNCTIONS
 
     @property
     def owner(self) -> Scope | None:
@@ -343,7 +339,7 @@ def inside(nodes: list[ast.stmt] | list[ast.expr] | ast.AST) -> Iterator[ast.AST
     while stack:
         node = stack.pop()
         yield node
-        if isinstance(node, Function) and node is not nodes:
+        if node.__class__ in FUNCTIONS and node is not nodes:
             continue
         for name in FIELDS[node.__class__]:
             child = getattr(node, name, None)
