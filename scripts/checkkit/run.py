@@ -130,10 +130,25 @@ SECRETS = [
     "rabbitmq_url",
     "amqp_url",
 ]
+# Without one of these the rules of a group have nothing to look at.
+NEEDS = {
+    "checkkit.rules_rabbit": ("pika",),
+    "checkkit.rules_llm": ("openai", "anthropic", "hmac", "ebhook", "verify", "construct_event"),
+    "checkkit.rules_cron": (
+        "scheduler",
+        "crontab",
+        "eta=",
+        "lifespan",
+        "asynccontextmanager",
+        "on_event",
+        "Trigger",
+    ),
+    "checkkit.rules_streams": ("redis", "xread", "xadd", "xgroup"),
+}
 IMPORT = re.compile(rb"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*)", re.MULTILINE)
 BARE_EXCEPT = re.compile(r"^([ \t]*except\*?[ \t]+)([\w.]+(?:[ \t]*,[ \t]*[\w.]+)+)[ \t]*:", re.MULTILINE)
-# Source text whose trees are kept between the two readings, in characters: about 100 bytes of tree for each.
-KEEP = 2_000_000
+# Source text whose trees are kept between the two readings, in characters: about 25 bytes of memory for each.
+KEEP = 8_000_000
 
 
 @dataclass
@@ -303,6 +318,9 @@ def in_module(module: Module, project: Project) -> Iterator[Found]:
     """What the rules about modules find."""
     look = Look(module, project)
     for id_, rule in IN_MODULE.items():
+        needs = NEEDS.get(rule.__module__)
+        if needs and not any(word in module.text for word in needs):
+            continue
         for place in without_depth(rule(look)):
             node, message = unpacked(place)
             assert isinstance(node, ast.AST)

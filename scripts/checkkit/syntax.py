@@ -110,7 +110,7 @@ class Module:
             stack.reverse()
             self._walk_scope(scope, stack, work)
 
-    def _walk_scope(  # noqa: C901  # every node comes through here, and calls cost time
+    def _walk_scope(  # noqa: C901, PLR0912  # every node comes here: calls cost time
         self, scope: Scope, stack: list[ast.AST], work: list[tuple[Scope, list[ast.AST]]]
     ) -> None:
         parents, of, fields, kept = self.parents, self.of, FIELDS, KEPT
@@ -122,7 +122,8 @@ class Module:
                 scope.calls.append(node)  # type: ignore[arg-type]  # mypy does not narrow by __class__
             elif cls in kept:
                 of[cls].append(node)
-                self._note(node, scope)
+                if cls in NOTED:
+                    self._note(node, scope)
             elif cls is ast.Await:
                 self.awaited.add(node.value)  # type: ignore[attr-defined]  # as above
             if cls in SCOPES:
@@ -134,10 +135,12 @@ class Module:
                     for one in reversed(child):
                         if one is not None:
                             parents[one] = node
-                            push(one)
+                            if fields[one.__class__] or one.__class__ in kept:
+                                push(one)
                 elif child is not None:
                     parents[child] = node
-                    push(child)
+                    if fields[child.__class__] or child.__class__ in kept:
+                        push(child)
 
     def _enter(self, node: ast.AST, scope: Scope, push: object) -> tuple[Scope, list[ast.AST]]:
         """A scope to walk later; what is evaluated outside of it goes to the present one."""
@@ -249,6 +252,7 @@ class Module:
             yield from self.by_name.get(name, ())
 
 
+NOTED = frozenset({ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.withitem, ast.For, ast.AsyncFor, ast.Yield})
 SCOPES = frozenset({ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef})
 
 
