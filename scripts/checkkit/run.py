@@ -317,9 +317,9 @@ def text_again(root: Path, shown: str) -> str:
 def in_module(module: Module, project: Project) -> Iterator[Found]:
     """What the rules about modules find."""
     look = Look(module, project)
+    idle = {name for name, needs in NEEDS.items() if not any(word in module.text for word in needs)}
     for id_, rule in IN_MODULE.items():
-        needs = NEEDS.get(rule.__module__)
-        if needs and not any(word in module.text for word in needs):
+        if rule.__module__ in idle:
             continue
         for place in without_depth(rule(look)):
             node, message = unpacked(place)
