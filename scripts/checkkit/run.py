@@ -188,7 +188,7 @@ class Reader:
             else:
                 text = files.read_text(path)
                 self.project.texts.append(TextFile(self.shown(path), text))
-                self.project.mentioned.update(MENTIONS.findall(text))
+                self.project.mentioned.update(word for word in MENTIONS if word in text)
         self.project.celery.finish()
 
     def shown(self, path: Path) -> str:
@@ -206,7 +206,7 @@ class Reader:
             self.report.found.append(Found(module.shown, 1, 1, "CHK01", "nested too deeply", ""))
             return
         self.project.called.update(module.by_name)
-        self.project.mentioned.update(MENTIONS.findall(module.text))
+        self.project.mentioned.update(word for word in MENTIONS if word in module.text)
         if "elery" in module.text:
             self.project.celery.read(module)
         if is_interesting(module.text):
