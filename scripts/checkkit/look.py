@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cached_property
 
 from checkkit.facts import FunctionFact, is_route
 from checkkit.infer import Inference
@@ -82,12 +83,15 @@ class Look:
                 return one
         return None
 
-    def tasks(self) -> Iterator[tuple[Scope, ast.expr]]:
+    def tasks(self) -> list[tuple[Scope, ast.expr]]:
         """The Celery tasks of this module, with their decorators."""
-        for scope in self.module.scopes:
-            decorator = self.task_decorator(scope) if scope.decorators else None
-            if decorator is not None and scope.is_function:
-                yield scope, decorator
+        return self._tasks
+
+    @cached_property
+    def _tasks(self) -> list[tuple[Scope, ast.expr]]:
+        functions = [s for s in self.module.scopes if s.is_function and s.decorators]
+        found = [(scope, self.task_decorator(scope)) for scope in functions]
+        return [(scope, decorator) for scope, decorator in found if decorator is not None]
 
     def is_route(self, scope: Scope | None) -> bool:
         """Whether FastAPI calls this function."""

@@ -12,9 +12,22 @@ from checkkit.facts import CallFact, ClassFact, FunctionFact, ModuleFact
 from checkkit.versions import Versions
 
 DEEPEST = 8
-MENTIONS = re.compile(
-    r"SIGTERM|REMAP_SIGTERM|x-dead-letter-exchange|x-delivery-limit|x-delivery-count|x-death|XAUTOCLAIM|XCLAIM"
-    r"|claim_min_idle_time|set_qos|basic_qos|prefetch_count|FLOWER_|quorum"
+# Words that rules ask for wherever they stand.
+MENTIONS = (
+    "SIGTERM",
+    "REMAP_SIGTERM",
+    "x-dead-letter-exchange",
+    "x-delivery-limit",
+    "x-delivery-count",
+    "x-death",
+    "XAUTOCLAIM",
+    "XCLAIM",
+    "claim_min_idle_time",
+    "set_qos",
+    "basic_qos",
+    "prefetch_count",
+    "FLOWER_",
+    "quorum",
 )
 
 

@@ -130,10 +130,25 @@ SECRETS = [
     "rabbitmq_url",
     "amqp_url",
 ]
+# Without one of these the rules of a group have nothing to look at.
+NEEDS = {
+    "checkkit.rules_rabbit": ("pika",),
+    "checkkit.rules_llm": ("openai", "anthropic", "hmac", "ebhook", "verify", "construct_event"),
+    "checkkit.rules_cron": (
+        "scheduler",
+        "crontab",
+        "eta=",
+        "lifespan",
+        "asynccontextmanager",
+        "on_event",
+        "Trigger",
+    ),
+    "checkkit.rules_streams": ("redis", "xread", "xadd", "xgroup"),
+}
 IMPORT = re.compile(rb"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*)", re.MULTILINE)
 BARE_EXCEPT = re.compile(r"^([ \t]*except\*?[ \t]+)([\w.]+(?:[ \t]*,[ \t]*[\w.]+)+)[ \t]*:", re.MULTILINE)
-# Source text whose trees are kept between the two readings, in characters: about 100 bytes of tree for each.
-KEEP = 2_000_000
+# Source text whose trees are kept between the two readings, in characters: about 25 bytes of memory for each.
+KEEP = 8_000_000
 
 
 @dataclass
@@ -173,7 +188,7 @@ class Reader:
             else:
                 text = files.read_text(path)
                 self.project.texts.append(TextFile(self.shown(path), text))
-                self.project.mentioned.update(MENTIONS.findall(text))
+                self.project.mentioned.update(word for word in MENTIONS if word in text)
         self.project.celery.finish()
 
     def shown(self, path: Path) -> str:
@@ -191,7 +206,7 @@ class Reader:
             self.report.found.append(Found(module.shown, 1, 1, "CHK01", "nested too deeply", ""))
             return
         self.project.called.update(module.by_name)
-        self.project.mentioned.update(MENTIONS.findall(module.text))
+        self.project.mentioned.update(word for word in MENTIONS if word in module.text)
         if "elery" in module.text:
             self.project.celery.read(module)
         if is_interesting(module.text):
@@ -302,7 +317,10 @@ def text_again(root: Path, shown: str) -> str:
 def in_module(module: Module, project: Project) -> Iterator[Found]:
     """What the rules about modules find."""
     look = Look(module, project)
+    idle = {name for name, needs in NEEDS.items() if not any(word in module.text for word in needs)}
     for id_, rule in IN_MODULE.items():
+        if rule.__module__ in idle:
+            continue
         for place in without_depth(rule(look)):
             node, message = unpacked(place)
             assert isinstance(node, ast.AST)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+FUNCTIONS = frozenset({ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda})
 # Fields that hold no nodes a rule could want.
 SKIP = {
     "ctx", "op", "ops", "id", "attr", "name", "names", "module", "level", "kind", "type_comment",
@@ -33,7 +34,7 @@ KEPT = frozenset(
 
 @dataclass(eq=False)
 class Scope:
-    """A module, class or function, and what it holds itself."""
+    """A module, class or function, and what it holds itself. `is_function` is true of a lambda, too."""
 
     node: ast.Module | ast.ClassDef | Function
     parent: Scope | None
@@ -42,15 +43,10 @@ class Scope:
     binds: dict[str, list[ast.expr]] = field(default_factory=lambda: defaultdict(list))
     yields: bool = False
 
-    @property
-    def is_async(self) -> bool:
-        """Whether it is an `async def`."""
-        return isinstance(self.node, ast.AsyncFunctionDef)
-
-    @property
-    def is_function(self) -> bool:
-        """Whether it is a function; a lambda is one too."""
-        return isinstance(self.node, Function)
+    def __post_init__(self) -> None:
+        """What is asked most often."""
+        self.is_async = isinstance(self.node, ast.AsyncFunctionDef)
+        self.is_function = self.node.__class__ in FUNCTIONS
 
     @property
     def owner(self) -> Scope | None:
@@ -114,7 +110,7 @@ class Module:
             stack.reverse()
             self._walk_scope(scope, stack, work)
 
-    def _walk_scope(  # noqa: C901  # every node comes through here, and calls cost time
+    def _walk_scope(  # noqa: C901, PLR0912  # every node comes here: calls cost time
         self, scope: Scope, stack: list[ast.AST], work: list[tuple[Scope, list[ast.AST]]]
     ) -> None:
         parents, of, fields, kept = self.parents, self.of, FIELDS, KEPT
@@ -126,7 +122,8 @@ class Module:
                 scope.calls.append(node)  # type: ignore[arg-type]  # mypy does not narrow by __class__
             elif cls in kept:
                 of[cls].append(node)
-                self._note(node, scope)
+                if cls in NOTED:
+                    self._note(node, scope)
             elif cls is ast.Await:
                 self.awaited.add(node.value)  # type: ignore[attr-defined]  # as above
             if cls in SCOPES:
@@ -138,10 +135,12 @@ class Module:
                     for one in reversed(child):
                         if one is not None:
                             parents[one] = node
-                            push(one)
+                            if fields[one.__class__] or one.__class__ in kept:
+                                push(one)
                 elif child is not None:
                     parents[child] = node
-                    push(child)
+                    if fields[child.__class__] or child.__class__ in kept:
+                        push(child)
 
     def _enter(self, node: ast.AST, scope: Scope, push: object) -> tuple[Scope, list[ast.AST]]:
         """A scope to walk later; what is evaluated outside of it goes to the present one."""
@@ -253,6 +252,7 @@ class Module:
             yield from self.by_name.get(name, ())
 
 
+NOTED = frozenset({ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.withitem, ast.For, ast.AsyncFor, ast.Yield})
 SCOPES = frozenset({ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef})
 
 
@@ -343,7 +343,7 @@ def inside(nodes: list[ast.stmt] | list[ast.expr] | ast.AST) -> Iterator[ast.AST
     while stack:
         node = stack.pop()
         yield node
-        if isinstance(node, Function) and node is not nodes:
+        if node.__class__ in FUNCTIONS and node is not nodes:
             continue
         for name in FIELDS[node.__class__]:
             child = getattr(node, name, None)
