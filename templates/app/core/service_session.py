@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
@@ -30,8 +30,9 @@ async def joined(session: AsyncSession) -> AsyncIterator[AsyncSession]:
         await inner.commit()
 
 
-async def call_sync(session: AsyncSession, call: Callable[[Session], T]) -> T:
-    """What `call` returns, called with a synchronous session in the transaction of `session`.
+async def call_sync(session: AsyncSession, call: Callable[[Any], T]) -> T:
+    """What `call` returns, called with a synchronous session in the transaction of `session`, of the class that
+    the project's sessions are made of.
 
     It runs in the event loop, which goes on while `call` waits for the database and stands still while it
     waits for anything else.
