@@ -9,7 +9,6 @@ from check.programs import Program, corpus_table, programs, rule_table
 from checkkit.rule import IN_MODULE, IN_PROJECT, IN_TEXT, SEVERITIES, rules
 
 ROOT = Path(__file__).resolve().parents[2]
-SOON = {"references/python-llm-async.md"}  # it comes with the LLM jobs
 BY_THE_READER = {"CHK01", "CHK02"}
 
 
@@ -48,7 +47,7 @@ def test_there_are_forty_rules_with_texts_and_code() -> None:
 def test_links_lead_to_a_section(rule: object) -> None:
     name, _, anchor = rule.link.partition("#")  # type: ignore[attr-defined]
     path = ROOT / name
-    assert path.is_file() or name in SOON
+    assert path.is_file()
     if anchor:
         headings = [line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#")]
         assert anchor in {heading.lower().replace(" ", "-").replace(":", "") for heading in headings}
