@@ -22,8 +22,9 @@ them as a diff, --no-edit only says them.
 
 Exit codes: 0 done, or nothing to do; 1 `diff` found differences; 2 wrong command line; 3 the project's
 package was not found or lacks what a worker builds on; 4 the service method does not exist or no worker can
-call it; 5 a file or name is taken, or a link leads out of the project; 6 the migrations have no single head;
-7 not writable, nothing was written; 8 a template is missing. Errors are one line on stderr, data go to stdout, remarks to stderr.
+call it; 5 a file or name is taken, or a link leads out of the project; 6 the migrations have no single
+head; 7 not writable, nothing was written; 8 a template is missing. Errors are one line on stderr, data go to
+stdout, remarks to stderr.
 """
 
 from __future__ import annotations

@@ -31,9 +31,9 @@ async def joined(session: AsyncSession) -> AsyncIterator[AsyncSession]:
 
 
 async def call_sync(session: AsyncSession, call: Callable[[Any], T]) -> T:
-    """What `call` returns, called with a synchronous session in the transaction of `session`, of the class that
-    the project's sessions are made of.
+    """What `call` returns, called with a synchronous session in the transaction of `session`.
 
+    Its class is what the project's sessions are made of (`sync_session_class`).
     It runs in the event loop, which goes on while `call` waits for the database and stands still while it
     waits for anything else.
     """
