@@ -56,6 +56,7 @@ class JobClient:
 
     def submit(self, url: str, body: object) -> str:
         """The URL of a new job. The key is the same on each attempt: a repeat gets the first one's answer."""
+        # worker: ignore[CON06] here a request begins, and its repeats below carry the same key
         headers = {"Idempotency-Key": f'"{uuid.uuid4()}"'}
         accepted = self.ask("POST", url, json=body, headers=headers)
         return str(httpx2.URL(url).join(accepted.headers["Location"]))

@@ -19,6 +19,7 @@ from workerkit.kinds import KINDS
 
 SOURCES = ("templates", "examples/shop")
 SCRIPT = ROOT / "scripts" / "add_worker.py"
+CHECK = ROOT / "scripts" / "check_workers.py"
 PYTHON = [(d, f.text) for d in ALL for f in d.fences if f.language == "python"]
 BASH = [(d, line) for d in ALL for f in d.fences if f.language == "bash" for line in f.commands]
 ADDING = [(document, line) for document, line in BASH if "add_worker.py" in line]
@@ -93,19 +94,13 @@ def test_commands_of_the_script_work(document: Document, line: str, tmp_path: Pa
 def test_subcommands_and_options_are_those_of_the_script(document: Document) -> None:
     named = re.findall(r"(?:`|python3 )(?:scripts/)?add_worker\.py ([\w-]+)", document.text)
     assert set(named) <= {*KINDS, "inspect", "list", "diff", "KIND"}
+    words = ("redis-consumer", "cron-job", "celery-task", "llm-job", "inspect", "list")
+    commands: list[list[str | Path]] = [[CHECK], [SCRIPT], *([SCRIPT, word] for word in words)]
     help_ = "".join(
         subprocess.run(
-            [sys.executable, SCRIPT, *words, "--help"], capture_output=True, text=True, check=True
+            [sys.executable, *command, "--help"], capture_output=True, text=True, check=True
         ).stdout
-        for words in (
-            [],
-            ["redis-consumer"],
-            ["cron-job"],
-            ["celery-task"],
-            ["llm-job"],
-            ["inspect"],
-            ["list"],
-        )
+        for command in commands
     )
     for option in re.findall(r"`(--[a-z-]+)", document.prose):
         assert option in help_, option
