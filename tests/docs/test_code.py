@@ -95,7 +95,7 @@ def test_subcommands_and_options_are_those_of_the_script(document: Document) -> 
     named = re.findall(r"(?:`|python3 )(?:scripts/)?add_worker\.py ([\w-]+)", document.text)
     assert set(named) <= {*KINDS, "inspect", "list", "diff", "KIND"}
     words = ("redis-consumer", "cron-job", "celery-task", "llm-job", "inspect", "list")
-    commands: list[list[str | Path]] = [[CHECK], [SCRIPT], *([SCRIPT, word] for word in words)]
+    commands = [[str(CHECK)], [str(SCRIPT)], *([str(SCRIPT), word] for word in words)]
     help_ = "".join(
         subprocess.run(
             [sys.executable, *command, "--help"], capture_output=True, text=True, check=True
