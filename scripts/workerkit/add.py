@@ -119,7 +119,7 @@ def plan_addition(fit: Fit, options: Options) -> Addition:
         text = own_text(project, options, modules[kind.worker], type_, service)
         text = wrapped(text, project.line_length)
         own = [own_target(project, modules[kind.worker], text, options.name)]
-        if service.helper:
+        if renamed(SERVICE_SESSION, project.package) in text:
             modules |= closure([template(SERVICE_SESSION)])
     targets = [*own, *copies(project, modules, but=generated), *shims]
     targets += init_files(project, targets)

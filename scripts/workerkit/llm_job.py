@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from workerkit.consumer import (
+    SERVICE_SESSION,
     SERVICES,
     Example,
     assemble,
@@ -24,7 +25,7 @@ from workerkit.schedule import duration
 from workerkit.service import Service, read_service
 from workerkit.signature import Field
 from workerkit.source import Import, Module
-from workerkit.templates import PACKAGE
+from workerkit.templates import PACKAGE, renamed
 from workerkit.tracked_task import body_span, docstring_span, head_span, signature_lines
 
 LLM_JOB = Example(
@@ -35,13 +36,15 @@ LLM_JOB = Example(
 )
 PROMPT = "summary_prompt"
 ASK = "ask"
+QUESTION = "question"
 LIMITS = {"timeout": "10m", "deadline": "6h"}
 
 
 def read_prompt(project: Project, store: Service, name: str) -> Service:
     """The method beside `store` that says what the model is asked. Raises ServiceError."""
     owner = f"{store.owner}." if store.owner else ""
-    prompt = read_service(project, f"{store.module}:{owner}{name}")
+    # Where it is asked the transaction is its own: it may commit.
+    prompt = replace(read_service(project, f"{store.module}:{owner}{name}"), commits=False)
     if prompt.returns not in ("", "str"):
         raise ServiceError(f"--prompt {name}: {prompt.qualified} returns {prompt.returns}; a str is needed")
     return prompt
@@ -61,7 +64,9 @@ def llm_job(
     answer = answer_of(prompt, store)
     own = {import_ for import_ in module.imports if not import_.module.startswith(SERVICES)}
     types = {*prompt.imports, *store.imports, Import(prompt.module, prompt.target)}
-    imports = needed_imports(own, store, package, {name, ASK}, types)
+    if prompt.helper:
+        types.add(Import(renamed(SERVICE_SESSION, package), prompt.helper))
+    imports = needed_imports(own, store, package, {name, ASK, QUESTION}, types)
     payload = payload_name(name, {import_.bound for import_ in imports} | {name, ASK})
     fields = {field.name: field for field in (*store.fields, *prompt.fields) if field is not answer}
     # Those without a default come first, as the prompt has them.
@@ -69,7 +74,7 @@ def llm_job(
     values = {field.name: f"context.data.{field.name}" for field in order}
     pieces = {
         docstring_span(module): docstring_lines(name, type_, prompt, store),
-        import_span(module): block(imports, package).splitlines(),
+        import_span(module): block(imports, package, prompt.local | store.local).splitlines(),
         field_span(module, LLM_JOB): field_lines(replace(store, fields=tuple(order))),
         prompt_span(module): prompt_lines(prompt, values),
         head_span(module, LLM_JOB): [
@@ -122,7 +127,7 @@ def docstring_lines(name: str, type_: str, prompt: Service, store: Service) -> l
 def prompt_lines(prompt: Service, values: Mapping[str, str]) -> list[str]:
     """The call of the method that says what is asked, inside of the block of its session."""
     first, *rest = call(prompt, values, "context")
-    return [f"        question = {first.strip()}", *(f"    {line}" for line in rest)]
+    return [f"        {QUESTION} = {first.strip()}", *(f"    {line}" for line in rest)]
 
 
 def decorator_lines(type_: str, payload: str, limits: Mapping[str, str]) -> list[str]:

@@ -30,6 +30,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "cron-job": ("cron-job", "sales_report", *NIGHTLY),
     "celery-task": ("celery-task", "invoice_email"),
     "celery-task --tracked": ("celery-task", "process_payment", "--tracked"),
+    "llm-job": ("llm-job", "summarise", "--prompt", "what_is_asked"),
 }
 # What one project can have at once; a plain Celery task wants the relay for itself.
 TOGETHER = [name for name in KINDS if name != "celery-task"]
@@ -39,8 +40,27 @@ FITTING = [shape for shape in SHAPES.values() if not shape.refusal]
 def add(script: Script, shape: Shape, project: Path, kind: str, *options: str) -> Any:
     """Add a worker of a kind."""
     command, *rest = KINDS[kind]
-    calls = () if kind == "outbox-relay" else ("--calls", shape.daily if kind == "cron-job" else shape.calls)
+    own = {"cron-job": shape.daily, "llm-job": shape.calls.replace("mark_paid", "store_answer")}
+    calls = () if kind == "outbox-relay" else ("--calls", own.get(kind, shape.calls))
     return script(command, *rest, *calls, "--project", project, *shape.options, *options)
+
+
+def with_questions(project: Path) -> Path:
+    """The project, whose service has two functions more, beside `mark_paid` and as that one: what a model is
+    asked, and what its answer goes to.
+    """
+    head = re.compile(
+        r"^( *)((?:async )?def )mark_paid\((.*?)(?:, reference: str)?\) -> None:$", re.MULTILINE
+    )
+    for path in project.rglob("*.py"):
+        if found := head.search(text := path.read_text()):
+            indent, define, parameters = found.groups()
+            added = (
+                f'{indent}{define}what_is_asked({parameters}) -> str:\n{indent}    return "How much?"\n\n'
+                f"{indent}{define}store_answer({parameters}, answer: str) -> None:\n{indent}    ...\n\n"
+            )
+            path.write_text(text[: found.start()] + added + text[found.start() :])
+    return project
 
 
 def unresolved(project: Project, folder: Path) -> Iterator[str]:
@@ -79,7 +99,7 @@ def test_every_kind_fits(shape: Shape, script: Script, tree: Tree, tmp_path: Pat
     fitting = []
     for number, kind in enumerate(KINDS):
         # Given a fresh project, when a worker is added
-        project = shape.build(tmp_path / str(number))
+        project = with_questions(shape.build(tmp_path / str(number)))
         added = add(script, shape, project, kind, "--format", "json")
         assert added.code == 0, f"{kind}: {added.err}"
 
@@ -127,7 +147,7 @@ print("\\n".join(made))
 @pytest.mark.parametrize("shape", [shape for shape in FITTING if shape.runs], ids=lambda shape: shape.name)
 def test_all_kinds_live_in_one_project(shape: Shape, script: Script, tmp_path: Path) -> None:
     # Given a project with a worker of each kind, added from the last to the first
-    project = shape.build(tmp_path / "project")
+    project = with_questions(shape.build(tmp_path / "project"))
     options = shape.options
     for kind in reversed(TOGETHER):
         added = add(script, shape, project, kind)
