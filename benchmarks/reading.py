@@ -2,9 +2,9 @@
 
     python -m benchmarks.reading HOST:PORT READERS EVENTS PAUSE
 
-DATABASE_URL is where the jobs are, running, one for each reader, with ids that count from 1. All of them get
-an event at once, as a worker writes them, every PAUSE seconds, EVENTS times. Prints JSON: seconds from before
-the write to the reader, for all that came.
+DATABASE_URL is where the jobs are, running, one for each reader, with ids that count from 1. Each of them gets
+an event every PAUSE seconds, EVENTS times. As many jobs as one worker runs by default get theirs at once, in
+one statement; the workers take turns. Prints JSON: seconds from before the write to the reader, of all.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from app.core.job_events import DELTA, Record, write
 
 CONNECTS_AT_ONCE = 50
 PATIENCE_S = 30.0
+A_WORKERS = 200  # jobs, see JOB_CONCURRENCY
 AT = re.compile(rb'"at": *([0-9.]+)')
 
 
@@ -55,7 +56,7 @@ async def open_one(place: str, id_: uuid.UUID, delays: list[float], slots: async
 
 
 async def tell(ids: list[uuid.UUID], number: int) -> None:
-    """Write an event of each job, in one statement."""
+    """Write an event of each job in one statement, as their worker does."""
     data = json.dumps({"text": "Once upon a time. ", "at": time.monotonic()})
     async with get_session() as session:
         await write(session, [Record(id_, 1, 1_000_000_000 + number, DELTA, data) for id_ in ids])
@@ -73,9 +74,10 @@ async def main(place: str, readers: int, events: int, pause: float) -> None:
     await until(delays, readers)
     delays.clear()
     begin = time.monotonic()
-    for number in range(events):
-        await asyncio.sleep(max(0.0, begin + number * pause - time.monotonic()))
-        await tell(ids, number + 1)
+    workers = [ids[first : first + A_WORKERS] for first in range(0, readers, A_WORKERS)]
+    for turn in range(events * len(workers)):
+        await asyncio.sleep(max(0.0, begin + turn * pause / len(workers) - time.monotonic()))
+        await tell(workers[turn % len(workers)], turn // len(workers) + 1)
     await until(delays, events * readers)
     sys.stdout.write(json.dumps(delays) + "\n")
 

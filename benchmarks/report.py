@@ -109,7 +109,7 @@ def jobs(results: Results) -> Iterable[str]:
         yield f"\ncalls of language models, {results['plan']['llm']['seconds']:g} s each\n"
         yield figures_table(found["llm"], LLM_COLUMNS)
     if found.get("readers"):
-        yield "\nfollowers of jobs, one job each; all jobs have an event at the same time\n"
+        yield "\nfollowers of jobs, one job each\n"
         yield figures_table({"api": found["readers"]}, READERS_COLUMNS)
 
 

@@ -64,7 +64,7 @@ def app_for(spec: Spec) -> Any:
     app = celery_app
     if spec.contestant == "tasks_guide":
         app = Celery("tasks", broker=os.environ["CELERY_BROKER_URL"])
-    app.task(task_of(spec), name=TASK)
+    app.task(name=TASK)(task_of(spec))
     return app
 
 
