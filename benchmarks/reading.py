@@ -4,7 +4,7 @@
 
 DATABASE_URL is where the jobs are, running, one for each reader, with ids that count from 1. Each of them
 gets an event every PAUSE seconds, EVENTS times. As many jobs as one worker runs by default get theirs at
-once, in one statement; the workers take turns. Prints JSON: seconds from before the write to the reader, of all.
+once, in one statement; the workers take turns. Prints JSON: seconds from before the write to the reader.
 """
 
 from __future__ import annotations
