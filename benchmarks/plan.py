@@ -259,7 +259,7 @@ QUICK = Plan(
         children=2,
         warmup=30,
         count={"write": 150},
-        contestants=("tasks_tracked", "tasks_plain", "tasks_same", "tasks_bridge", "tasks_sync", "tasks_run"),
+        contestants=("tasks_tracked", "tasks_same", "tasks_bridge", "tasks_sync"),
     ),
     requests=50,
     llm=LlmLoad(jobs=100, seconds=1.0, pieces=10, at_once={"llm_prefork": 8}),
