@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from typing import Any
 
@@ -18,9 +16,6 @@ from app.core.outcomes import TransientError
 
 MOST_LINE = 1 << 20
 MOST_ERROR = 1 << 16
-# Tokens that come quickly are read together: each read costs as much as parsing dozens of them, and followers
-# are told five times a second.
-READ_APART = 0.1
 # What a provider calls its errors is shown to people; nothing else gets through.
 WORD = re.compile(r"[a-z0-9_.-]{1,60}", re.IGNORECASE)
 # Reads an event of the stream into usage; the text in it, and whether it was the last one.
@@ -104,7 +99,6 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[str, None]:
     are in what models write.
     """
     rest, data = b"", list[bytes]()
-    last = 0.0
     async for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
@@ -116,9 +110,6 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[str, None]:
                 data = []
         if len(rest) > MOST_LINE:
             raise TransientError("the model's provider sent a line without an end")
-        if time.monotonic() < last + READ_APART:
-            await asyncio.sleep(READ_APART)
-        last = time.monotonic()
 
 
 def parsed(data: str) -> dict[str, Any]:
