@@ -14,12 +14,13 @@ from benchmarks.spec import Spec
 from benchmarks.work import Work
 
 TASK = "bench_work"
+MOST_CONNECTIONS = 40
 
 
 def app_for(spec: Spec) -> Any:
     """The application, for both sides."""
     url = os.environ["DATABASE_URL"].replace("postgresql+asyncpg", "postgresql")
-    return App(connector=PsycopgConnector(conninfo=url, max_size=spec.concurrency + 2))
+    return App(connector=PsycopgConnector(conninfo=url, max_size=min(spec.concurrency + 2, MOST_CONNECTIONS)))
 
 
 async def consume(spec: Spec, meter: Any) -> None:
