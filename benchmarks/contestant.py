@@ -1,7 +1,8 @@
-"""The process of one contestant: its consumer or its publisher.
+"""The process of one contestant: its consumer, its publisher, or a worker that is measured from outside.
 
     python -m benchmarks.contestant consume SPEC
     python -m benchmarks.contestant publish SPEC
+    python -m benchmarks.contestant serve SPEC
 
 SPEC is JSON, see `benchmarks.spec`. The processes answer with lines of JSON and wait for the line "go".
 """
@@ -16,7 +17,10 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+from benchmarks.counter import Counter
 from benchmarks.meter import Meter, peak_memory_bytes
 from benchmarks.spec import Publisher, Spec
 from benchmarks.work import Work
@@ -38,9 +42,13 @@ LIBRARIES = (
     "taskiq-aio-pika",
     "celery",
     "dramatiq",
+    "procrastinate",
 )
-SHARED_PUBLISHER = {
+SHARED = {
     **dict.fromkeys(("ours", "bare", "bare_bytes"), "cloudevents"),
+    **dict.fromkeys(("tasks_tracked", "tasks_plain"), "tasks_ours"),
+    **dict.fromkeys(("tasks_same", "tasks_bridge", "tasks_sync", "tasks_guide", "tasks_run"), "tasks_celery"),
+    **dict.fromkeys(("llm_prefork", "llm_threads"), "tasks_celery"),
     **dict.fromkeys(("rabbit_ours", "rabbit_bare", "rabbit_bulk", "rabbit_bulk_each"), "rabbit_cloudevents"),
 }
 
@@ -78,12 +86,26 @@ async def publish(spec: Spec) -> None:
     await publisher.close()
 
 
+def serve(spec: Spec) -> None:
+    """Run the contestant's worker until it is killed."""
+    module = module_of(spec)
+    counter = Counter(Path(os.environ["BENCH_COUNTS"]))
+    say({"versions": versions()})
+    sys.stdin.readline()
+    if hasattr(module, "serve"):
+        module.serve(spec, counter)  # it forks, and so begins without an event loop
+    else:
+        asyncio.run(module.consume(spec, counter))
+
+
+def module_of(spec: Spec) -> Any:
+    """The contestant's module; some share one."""
+    return importlib.import_module(f"benchmarks.contestants.{SHARED.get(spec.contestant, spec.contestant)}")
+
+
 def publisher_of(spec: Spec) -> Publisher:
     """The contestant's own publisher; ours and the bare loops share one."""
-    module = importlib.import_module(
-        f"benchmarks.contestants.{SHARED_PUBLISHER.get(spec.contestant, spec.contestant)}"
-    )
-    publisher: Publisher = module.Publisher(spec)
+    publisher: Publisher = module_of(spec).Publisher(spec)
     return publisher
 
 
@@ -119,5 +141,13 @@ async def hear_go() -> None:
     await asyncio.to_thread(sys.stdin.readline)
 
 
+def main(role: str, spec: Spec) -> None:
+    """Play a role."""
+    if role == "serve":
+        serve(spec)
+    else:
+        asyncio.run({"consume": consume, "publish": publish}[role](spec))
+
+
 if __name__ == "__main__":
-    asyncio.run({"consume": consume, "publish": publish}[sys.argv[1]](Spec.load(sys.argv[2])))
+    main(sys.argv[1], Spec.load(sys.argv[2]))

@@ -24,6 +24,12 @@ MODULES = {
     "cron_procrastinate": "procrastinate",
     "cron_redbeat": "redbeat",
     "cron_saq": "saq",
+    "tasks_dramatiq": "dramatiq.brokers.redis",
+    "tasks_procrastinate": "procrastinate",
+    "tasks_sync": "psycopg",
+    "tasks_guide": "psycopg",
+    "llm_prefork": "celery",
+    "llm_threads": "celery",
 }
 CHECK = """
 import importlib.util, sys

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,13 +30,13 @@ class MatchError(RuntimeError):
 
 
 class Side:
-    """A contestant's consumer or publisher: a process that is led by lines."""
+    """A contestant's consumer, publisher or worker: a process that is led by lines."""
 
-    def __init__(self, role: str, spec: Spec, env: Mapping[str, str], python: str) -> None:
-        self._name = f"{spec.contestant} ({spec.task}, {role})"
+    def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
+        self._name = name
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with the process
         self._process = subprocess.Popen(
-            [python, "-m", "benchmarks.contestant", role, spec.dump()],
+            command,
             cwd=ROOT,
             env={**os.environ, **env},
             stdin=subprocess.PIPE,
@@ -74,6 +74,11 @@ class Side:
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
 
+    def ask(self) -> dict[str, Any]:
+        """Tell it to go on, and hear what it says."""
+        self.go()
+        return self.hear()
+
     def wait(self) -> None:
         """Let it end by itself. Raises MatchError when it does not, or not well."""
         try:
@@ -90,6 +95,16 @@ class Side:
     def __enter__(self) -> Self:
         return self
 
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def check(self) -> None:
+        """Raises MatchError when it has ended."""
+        if self._process.poll() is not None:
+            raise MatchError(f"{self._name} ended\n{self._tail()}")
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -102,13 +117,19 @@ class Side:
                 stream.close()
 
 
+def side(role: str, spec: Spec, env: Mapping[str, str], python: str) -> Side:
+    """A contestant in one of its roles; see `benchmarks.contestant`."""
+    command = [python, "-m", "benchmarks.contestant", role, spec.dump()]
+    return Side(f"{spec.contestant} ({spec.task}, {role})", command, env)
+
+
 def play(stage: Stage, spec: Spec, database: str, python: str = sys.executable) -> dict[str, Any]:
     """Run `spec` on what is there; see `figures.figures_of` for what comes back.
 
     Raises MatchError when a process fails.
     """
     env = environment(stage, spec, database)
-    with Side("publish", spec, env, python) as publisher, Side("consume", spec, env, python) as consumer:
+    with side("publish", spec, env, python) as publisher, side("consume", spec, env, python) as consumer:
         publisher.hear()
         versions = consumer.hear()["versions"]
         consumer.go()

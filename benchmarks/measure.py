@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks import cron, growth, machine, rabbit
+from benchmarks import cron, growth, latency, llm, machine, rabbit, tasks
 from benchmarks.environments import PeerMissingError, python_of
 from benchmarks.match import IMPORT_PATH, ROOT, MatchError, play
 from benchmarks.plan import COMPARISONS, PEERS, Plan, is_rabbit
@@ -19,6 +19,7 @@ from benchmarks.summary import summary
 
 BEGIN = time.perf_counter()
 ENQUEUE_TIMEOUT_S = 300
+MOST_ROUNDS = 3  # of what takes long
 
 Results = dict[str, Any]
 
@@ -43,11 +44,27 @@ def measure(stage: Stage, plan: Plan) -> Results:
             results[section] = rabbit.confirms(stage, plan, say)
         elif section == "rabbit_memory":
             results[section] = rabbit.memory(stage, plan, say)
-        else:
+        elif section == "growth":
             results[section] = growth.measure(stage, plan, say)
+        else:
+            results[section] = jobs(stage, plan, section, results["notes"])
     results["machine"]["load_average_after"] = round(os.getloadavg()[0], 2)
     results["summary"] = summary(results)
     return results
+
+
+def jobs(stage: Stage, plan: Plan, section: str, notes: list[str]) -> Any:
+    """The parts about tasks, long-running jobs, and the API in front of them."""
+    match section:
+        case "tasks":
+            return tasks.measure(stage, plan.tasks, min(plan.rounds, MOST_ROUNDS), say, notes)
+        case "requests":
+            return latency.ask(stage, plan.requests, say)
+        case "llm":
+            return llm.measure(stage, plan.llm, min(plan.rounds, MOST_ROUNDS), say, notes)
+        case _:
+            load = plan.readers
+            return latency.follow(stage, load.readers, load.events, load.pause, say)
 
 
 def compare(stage: Stage, plan: Plan, section: str, notes: list[str]) -> dict[str, list[Results]]:

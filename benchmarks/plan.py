@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.cron import CronLoad
+from benchmarks.llm import LlmLoad
 from benchmarks.spec import Spec
+from benchmarks.tasks import TasksLoad
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,18 @@ COMPARISONS = {
     ),
 }
 RABBIT_ALONE = ("rabbit_confirms", "rabbit_memory")
-SECTIONS = (*COMPARISONS, "enqueue", "relay", "growth", "cron", *RABBIT_ALONE)
+SECTIONS = (
+    *COMPARISONS,
+    "enqueue",
+    "relay",
+    "growth",
+    "cron",
+    *RABBIT_ALONE,
+    "tasks",
+    "requests",
+    "llm",
+    "readers",
+)
 CONTESTANTS = tuple(dict.fromkeys(name for one in COMPARISONS.values() for name in one.contestants))
 PEERS = frozenset(name for one in COMPARISONS.values() for name in one.peers)
 KINDS = ("acknowledged", "trimmed", "unread", "inbox", "outbox")
@@ -126,10 +139,20 @@ class Load:
 
 
 @dataclass(frozen=True)
+class ReadersLoad:
+    """`readers` that follow a job each; each job has `events`, every `pause` seconds."""
+
+    readers: int
+    events: int
+    pause: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """A whole run. `sizes` are the amounts that lie around when growth is measured, `growth` says how many
     messages are measured there, by task; `confirms` is the number of messages that are published one by one,
-    `backlogs` are the amounts that wait while a consumer's memory is measured.
+    `backlogs` are the amounts that wait while a consumer's memory is measured, `requests` is how often an
+    API is asked in each way.
     """
 
     rounds: int
@@ -147,6 +170,10 @@ class Plan:
     confirms: int
     backlogs: Sequence[int]
     cron: CronLoad
+    tasks: TasksLoad
+    requests: int
+    llm: LlmLoad
+    readers: ReadersLoad
     contestants: Sequence[str] = CONTESTANTS
     sections: Sequence[str] = SECTIONS
 
@@ -170,7 +197,7 @@ class Plan:
             for name in one.contestants
         ]
         growth = self.growth_rounds * (self.write.warmup + self.growth["write"])
-        return max([growth, *(spec.messages for spec in specs)])
+        return max([growth, self.tasks.orders, *(spec.messages for spec in specs)])
 
 
 def is_rabbit(section: str) -> bool:
@@ -196,6 +223,21 @@ FULL = Plan(
     confirms=2_000,
     backlogs=(1_000, 10_000, 100_000),
     cron=CronLoad(jobs=(1, 10, 100), seconds=20, history=1_000_000),
+    tasks=TasksLoad(children=2, warmup=300, count={"noop": 3_000, "write": 2_000}),
+    requests=2_000,
+    llm=LlmLoad(
+        jobs=1_000,
+        seconds=5.0,
+        pieces=20,
+        at_once={
+            "llm_prefork": 8,
+            "llm_threads": 100,
+            "saq": 1_000,
+            "taskiq": 1_000,
+            "tasks_procrastinate": 1_000,
+        },
+    ),
+    readers=ReadersLoad(readers=1_000, events=20, pause=1.0),
 )
 QUICK = Plan(
     rounds=1,
@@ -213,4 +255,13 @@ QUICK = Plan(
     confirms=100,
     backlogs=(1_000, 5_000),
     cron=CronLoad(jobs=(1, 20), seconds=4, history=20_000),
+    tasks=TasksLoad(
+        children=2,
+        warmup=30,
+        count={"write": 150},
+        contestants=("tasks_tracked", "tasks_same", "tasks_bridge", "tasks_sync"),
+    ),
+    requests=50,
+    llm=LlmLoad(jobs=100, seconds=1.0, pieces=10, at_once={"llm_prefork": 8}),
+    readers=ReadersLoad(readers=100, events=5, pause=0.3),
 )

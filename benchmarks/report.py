@@ -29,6 +29,36 @@ CRON_COLUMNS = (
     ("server_cpu_ms", "servers ms", "{:.2f}"),
     ("peak_memory_mb", "peak MB", "{:.0f}"),
 )
+TASKS_COLUMNS = (
+    ("tasks_per_second", "tasks/s", "{:,.0f}"),
+    ("cpu_us", "CPU us", "{:,.0f}"),
+    ("server_cpu_us", "servers us", "{:,.0f}"),
+    ("mb_child", "MB a child", "{:.0f}"),
+    ("mb_all", "MB in all", "{:.0f}"),
+)
+REQUESTS_COLUMNS = (
+    ("p50_ms", "p50 ms", "{:.2f}"),
+    ("p99_ms", "p99 ms", "{:.2f}"),
+    ("p50_ratio", "p50, x insert", "{:.2f}"),
+    ("p99_ratio", "p99, x insert", "{:.2f}"),
+)
+LLM_COLUMNS = (
+    ("calls", "calls", "{:,.0f}"),
+    ("seconds", "seconds", "{:.1f}"),
+    ("in_flight", "at once", "{:,.0f}"),
+    ("peak_mb", "peak MB", "{:.0f}"),
+    ("kb_call", "kB a call", "{:.0f}"),
+    ("cpu_ms", "CPU ms a call", "{:.1f}"),
+    ("calls_per_mib", "calls/MiB", "{:.3f}"),
+)
+READERS_COLUMNS = (
+    ("readers", "readers", "{:,.0f}"),
+    ("events", "events", "{:,.0f}"),
+    ("p50_ms", "p50 ms", "{:.0f}"),
+    ("p99_ms", "p99 ms", "{:.0f}"),
+    ("api_mb", "API MB", "{:.0f}"),
+    ("cpu_us", "CPU us", "{:.0f}"),
+)
 
 
 def text(results: Results, growth_texts: Mapping[str, str]) -> Iterable[str]:
@@ -60,9 +90,34 @@ def text(results: Results, growth_texts: Mapping[str, str]) -> Iterable[str]:
     if results.get("rabbit_memory"):
         yield "\npeak memory of our consumer of RabbitMQ by the backlog, MB\n"
         yield table([[f"{size:,}", f"{mb[0]:.0f}"] for size, mb in results["rabbit_memory"].items()])
+    yield from jobs(results)
     yield "\ntargets\n"
     yield from map(str, targets(results))
     yield from (f"note: {note}" for note in results["notes"])
+
+
+def jobs(results: Results) -> Iterable[str]:
+    """Tasks, jobs, and their API."""
+    found = results.get("summary", {})
+    for task, one in (found.get("tasks") or {}).items():
+        yield f"\ntasks, {task}: a worker of {results['plan']['tasks']['children']} processes\n"
+        yield figures_table(one, TASKS_COLUMNS)
+    if found.get("requests"):
+        yield "\nan API, asked one by one: a transaction of one statement; Celery's own call in a thread\n"
+        yield figures_table(found["requests"], REQUESTS_COLUMNS)
+    if found.get("llm"):
+        yield f"\ncalls of language models, {results['plan']['llm']['seconds']:g} s each\n"
+        yield figures_table(found["llm"], LLM_COLUMNS)
+    if found.get("readers"):
+        yield "\nfollowers of jobs, one job each\n"
+        yield figures_table({"api": found["readers"]}, READERS_COLUMNS)
+
+
+def figures_table(found: Mapping[str, Mapping[str, float]], columns: Sequence[tuple[str, str, str]]) -> str:
+    """One line for each name."""
+    rows = [["", *(title for _, title, _ in columns)]]
+    rows += [[name, *(number(one[key], form) for key, _, form in columns)] for name, one in found.items()]
+    return table(rows)
 
 
 def machine_line(about: Results) -> str:

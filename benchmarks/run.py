@@ -1,6 +1,6 @@
 """Throughput, latency, memory and growth, side by side with a bare loop and with other engines.
 
-    python benchmarks/run.py                          everything, about forty minutes
+    python benchmarks/run.py                          everything, about an hour
     python benchmarks/run.py --quick                  a first impression, within two minutes
     python benchmarks/run.py --only noop,ours,bare    one part, two contestants
     python benchmarks/run.py --only rabbit_noop       one part

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmarks import latency, llm, tasks
 from benchmarks.figures import Figures, Target, figures_of, growth, medians, percentile, ratio
 from benchmarks.plan import COMPARISONS, Comparison
 from benchmarks.rabbit import WINDOW, times_single
@@ -54,6 +55,10 @@ def targets(results: Results) -> Iterable[Target]:
     for name, costs in results.get("growth", {}).items():
         largest = max(costs)
         yield Target(f"growth, {name}, at {largest:,}", growth(costs)[largest], GROWTH, at_least=False)
+    yield from tasks.targets(results.get("tasks", {}))
+    yield from latency.targets(results)
+    if found := results.get("llm"):
+        yield from llm.targets(found, results["plan"]["llm"])
 
 
 def comparison_targets(one: Comparison, rounds: Rounds) -> Iterable[Target]:
@@ -83,6 +88,11 @@ def summary(results: Results) -> dict[str, Any]:
     found["rabbit_memory"] = {
         size: percentile(mb, 50) for size, mb in results.get("rabbit_memory", {}).items()
     }
+    found["tasks"] = tasks.summary(results.get("tasks", {}))
+    if requests := results.get("requests"):
+        found["requests"] = latency.ask_figures(requests)
+    found["llm"] = {name: medians(rounds) for name, rounds in results.get("llm", {}).items()}
+    found["readers"] = results.get("readers", {})
     found["targets"] = [
         {"text": one.text, "value": one.value, "limit": one.limit, "reached": one.reached}
         for one in targets(results)

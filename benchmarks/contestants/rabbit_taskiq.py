@@ -16,7 +16,7 @@ from taskiq.api import run_receiver_task
 from taskiq_aio_pika import AioPikaBroker
 from taskiq_aio_pika.queue import Queue
 
-from benchmarks.contestants.taskiq import TASK, no_op, nothing, service_write
+from benchmarks.contestants.taskiq import TASK, no_op, nothing, works
 from benchmarks.meter import Meter
 from benchmarks.spec import PREFETCH, Spec
 from benchmarks.work import CONSUMER, Work
@@ -31,7 +31,7 @@ async def consume(spec: Spec, meter: Meter) -> None:
     """Run the receiver until all tasks are done."""
     broker = broker_for(spec)
     broker.is_worker_process = True
-    broker.register_task(no_op(meter) if spec.task == "noop" else service_write(meter), task_name=TASK)
+    broker.register_task(no_op(meter) if spec.task == "noop" else works(meter, spec.task), task_name=TASK)
     receiver = asyncio.create_task(
         run_receiver_task(
             broker,

@@ -14,6 +14,7 @@ from typing import Any
 
 from saq import Queue, Worker
 
+from benchmarks.doing import doing
 from benchmarks.meter import Meter
 from benchmarks.spec import Spec
 from benchmarks.work import CONSUMER, Work
@@ -29,7 +30,7 @@ def queue_for(spec: Spec) -> Any:
 async def consume(spec: Spec, meter: Meter) -> None:
     """Run the worker until all jobs are done."""
     queue = queue_for(spec)
-    handle = no_op(meter) if spec.task == "noop" else service_write(meter)
+    handle = no_op(meter) if spec.task == "noop" else works(meter, spec.task)
     worker = Worker[Any](queue, [(JOB, handle)], concurrency=spec.concurrency)
     running = asyncio.create_task(worker.start())
     await meter.finished.wait()
@@ -47,12 +48,12 @@ def no_op(meter: Meter) -> Callable[..., Awaitable[None]]:
     return handle
 
 
-def service_write(meter: Meter) -> Callable[..., Awaitable[None]]:
-    """A job that calls a service."""
-    from benchmarks.writing import write
+def works(meter: Meter, what: str) -> Callable[..., Awaitable[None]]:
+    """A job that does something."""
+    do = doing(what)
 
     async def handle(_: Any, *, order_id: int, at: float) -> None:
-        await write(str(order_id), order_id)
+        await do(str(order_id), order_id)
         meter.done(at)
 
     return handle

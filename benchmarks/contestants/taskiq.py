@@ -16,6 +16,7 @@ from taskiq.acks import AcknowledgeType
 from taskiq.api import run_receiver_task
 from taskiq_redis import RedisStreamBroker
 
+from benchmarks.doing import doing
 from benchmarks.meter import Meter
 from benchmarks.spec import Spec
 from benchmarks.work import TOPIC, Work
@@ -31,7 +32,7 @@ def broker_for(spec: Spec) -> RedisStreamBroker:
 async def consume(spec: Spec, meter: Meter) -> None:
     """Run the receiver until all tasks are done."""
     broker = broker_for(spec)
-    broker.register_task(no_op(meter) if spec.task == "noop" else service_write(meter), task_name=TASK)
+    broker.register_task(no_op(meter) if spec.task == "noop" else works(meter, spec.task), task_name=TASK)
     receiver = asyncio.create_task(
         run_receiver_task(
             broker,
@@ -57,12 +58,12 @@ def no_op(meter: Meter) -> Callable[[int, float], Awaitable[None]]:
     return handle
 
 
-def service_write(meter: Meter) -> Callable[[int, float], Awaitable[None]]:
-    """A task that calls a service."""
-    from benchmarks.writing import write
+def works(meter: Meter, what: str) -> Callable[[int, float], Awaitable[None]]:
+    """A task that does something."""
+    do = doing(what)
 
     async def handle(order_id: int, at: float) -> None:
-        await write(str(order_id), order_id)
+        await do(str(order_id), order_id)
         meter.done(at)
 
     return handle

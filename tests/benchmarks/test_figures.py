@@ -1,8 +1,14 @@
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from benchmarks import figures
+from benchmarks import figures, latency, llm, tasks
+from benchmarks.counter import Counter, counted
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(seconds: float, cpu: float = 1.0, messages: int = 100) -> dict[str, object]:
@@ -88,3 +94,59 @@ def test_a_target_says_whether_it_was_reached(value: float, *, at_least: bool, v
 
     assert str(target).strip().startswith(verdict)
     assert target.reached == (verdict == "pass")
+
+
+def test_a_counter_knows_what_all_processes_have_done(tmp_path: Path) -> None:
+    # Given a process and a child of it, which count
+    own = Counter(tmp_path)
+    own.done()
+    child = "import sys; from pathlib import Path; from benchmarks.counter import Counter\n"
+    child += "one = Counter(Path(sys.argv[1])); one.done(); one.done()"
+    subprocess.run([sys.executable, "-c", child, str(tmp_path)], check=True, cwd=ROOT)
+
+    own.done()
+
+    assert counted(tmp_path) == 4
+
+
+def test_tasks_are_compared_within_rounds() -> None:
+    found = {
+        "write": {
+            "tasks_tracked": [{tasks.RATE: 8.0}, {tasks.RATE: 80.0}],
+            "tasks_same": [{tasks.RATE: 10.0}, {tasks.RATE: 100.0}],
+            "tasks_bridge": [{tasks.RATE: 4.0}],
+            "tasks_run": [{tasks.RATE: 2.0}],
+        }
+    }
+
+    values = {target.text: target.value for target in tasks.targets(found)}
+
+    assert values == {
+        "tracked task, share of plain Celery with the same writes": pytest.approx(0.8),
+        "async bridge, times asyncio.run per task": 2.0,
+    }
+
+
+def test_requests_are_compared_with_a_bare_insert() -> None:
+    found = {way: [0.004] for way in (latency.BARE, *latency.OURS, latency.DELAY)}
+    found["submit"] = [0.002, 0.010]
+
+    assert latency.ask_figures(found)["submit"] == {
+        "p50_ms": 2.0,
+        "p99_ms": 10.0,
+        "p50_ratio": 0.5,
+        "p99_ratio": 2.5,
+    }
+    verdicts = {target.text: target.reached for target in latency.targets({"requests": found})}
+    assert verdicts["submit: p99, times a bare insert's"] is False
+    assert verdicts["enqueue: p99, times a bare insert's"] is True
+
+
+def test_calls_are_counted_against_memory() -> None:
+    load = {"jobs": 1000, "seconds": 5.0}
+    ours = {"seconds": 7.5, "peak_mb": 200.0, llm.PER_MIB: 5.0}
+    found = {llm.OURS: [ours], llm.PREFORK: [{llm.PER_MIB: 0.05}]}
+
+    verdicts = [(round(target.value), target.reached) for target in llm.targets(found, load)]
+
+    assert verdicts == [(8, True), (191, True), (100, True)]

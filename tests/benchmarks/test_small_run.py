@@ -3,9 +3,11 @@ import dataclasses
 import pytest
 
 from benchmarks.cron import OURS, CronLoad
+from benchmarks.llm import LlmLoad
 from benchmarks.measure import measure
-from benchmarks.plan import QUICK, Load
+from benchmarks.plan import QUICK, Load, ReadersLoad
 from benchmarks.stage import Stage
+from benchmarks.tasks import TasksLoad
 
 SMALL = dataclasses.replace(
     QUICK,
@@ -22,6 +24,10 @@ SMALL = dataclasses.replace(
     growth={"noop": 100, "write": 20, "relay": 50},
     enqueue_pairs=2,
     cron=CronLoad(jobs=(3,), seconds=2, history=100, contestants=(OURS,)),
+    tasks=TasksLoad(2, 4, {"write": 20}, ("tasks_tracked", "tasks_same")),
+    requests=5,
+    llm=LlmLoad(jobs=5, seconds=0.5, pieces=2, at_once={}),
+    readers=ReadersLoad(readers=5, events=2, pause=0.1),
     contestants=("ours", "bare", "rabbit_ours", "rabbit_bare", "rabbit_bulk"),
 )
 
@@ -47,4 +53,10 @@ def test_a_small_run_measures_every_part() -> None:
     assert set(results["summary"]["enqueue"]) == {"without key", "with key"}
     assert set(results["summary"]["growth"]["unread"]) == {10, 20}
     assert [one["share"] for one in results["cron"]] == [1.0, 1.0]
+    tasks = results["summary"]["tasks"]["write"]
+    assert min(one["tasks_per_second"] for one in tasks.values()) > 0
+    assert set(tasks) == {"tasks_tracked", "tasks_same"}
+    assert results["summary"]["requests"]["submit"]["p99_ms"] > 0
+    assert results["summary"]["llm"]["llm_ours"]["in_flight"] > 0
+    assert results["summary"]["readers"]["p50_ms"] > 0
     assert results["notes"] == []
