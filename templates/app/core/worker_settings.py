@@ -14,7 +14,7 @@ from functools import cache
 from typing import Self, TypeVar
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core.outcomes import RefusedToStartError
@@ -102,6 +102,12 @@ class WorkerSettings(BaseSettings):
     def outbox_keep(self) -> timedelta:
         """`outbox_keep_hours` as a timedelta."""
         return timedelta(hours=self.outbox_keep_hours)
+
+    @field_validator("redis_url", "rabbitmq_url", mode="before")
+    @classmethod
+    def unset(cls, value: object, field: ValidationInfo) -> object:
+        """An empty address is none: platforms set variables for services that are not there."""
+        return cls.model_fields[str(field.field_name)].default if value == "" else value
 
     @field_validator("redis_url")
     @classmethod
