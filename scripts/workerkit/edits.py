@@ -70,7 +70,7 @@ def add_processes(fit: Fit, texts: dict[Path, str], processes: Mapping[str, str]
     text = editable(path)
     if text is not None:
         names = {line.partition(":")[0].strip() for line in text.splitlines()}
-        lines = [f"{name}: {command}\n" for name, command in processes.items() if name not in names]
+        lines = [f"{name}: {in_shell(command)}\n" for name, command in processes.items() if name not in names]
         if lines:
             texts[path] = text + ("" if text.endswith("\n") or not text else "\n") + "".join(lines)
     for name, services in processes_of(root).items():
@@ -83,6 +83,11 @@ def add_processes(fit: Fit, texts: dict[Path, str], processes: Mapping[str, str]
             todo.append(
                 f"in {name}, services like `{like}` (same image and environment, no ports): {lines_of}"
             )
+
+
+def in_shell(command: str) -> str:
+    """A command for a list of processes that a shell runs: SIGTERM has to reach the worker, not the shell."""
+    return f"exec {command}"
 
 
 def know_tables(fit: Fit, texts: dict[Path, str], todo: list[str]) -> bool:

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from workerkit.add import Addition
+from workerkit.edits import in_shell
 from workerkit.kinds import KINDS, Kind
 from workerkit.plan import Change
 
@@ -80,7 +81,7 @@ def environment(addition: Addition) -> dict[str, str]:
 
 def procfile(addition: Addition) -> list[str]:
     """The lines that name the processes."""
-    return [f"{name}: {command}" for name, command in addition.processes.items()]
+    return [f"{name}: {in_shell(command)}" for name, command in addition.processes.items()]
 
 
 def text(addition: Addition, *, dry_run: bool) -> str:
@@ -110,7 +111,8 @@ def text(addition: Addition, *, dry_run: bool) -> str:
     lines += ["", "left to do"]
     lines += [f"  - {step}" for step in addition.todo]
     lines += [f"  - set {name} (such as {value})" for name, value in environment(addition).items()]
-    lines += [f"  - process, for example in a Procfile:  {line}" for line in procfile(addition)]
+    if all(change.target.path.name != "Procfile" for change in addition.changes):
+        lines += [f"  - process, for example in a Procfile:  {line}" for line in procfile(addition)]
     lines += ["", f"run    {addition.run}", f"prove  {addition.prove}"]
     if addition.dead_letters:
         lines.append(f"see    {addition.dead_letters}   (what was given up)")

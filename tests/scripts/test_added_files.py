@@ -155,7 +155,7 @@ def test_json_names_commands_lines_and_what_is_left(shop: Path, add_consumer: Sc
 
     assert data["run"] == "python -m app.workers.run order_paid"
     assert data["prove"] == "python -m pytest tests/workers/test_worker_order_paid.py"
-    assert data["procfile"] == "order_paid: python -m app.workers.run order_paid"
+    assert data["procfile"] == "order_paid: exec python -m app.workers.run order_paid"
     assert data["type"] == "shop.order.paid.v1"
     assert data["environment"] == {"REDIS_URL": "redis://host:6379/0"}
     assert data["lines"]["worker"] > 0

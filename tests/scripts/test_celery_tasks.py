@@ -161,8 +161,8 @@ def test_reports(shop: Path, add_task: Script, add_tracked: Script) -> None:
     relay, dispatcher = ("outbox_relay", "job_dispatcher")
     for data, beside in ((plain, relay), (tracked, dispatcher)):
         assert data["procfile"].splitlines() == [
-            f"celery: {CELERY_LINE}",
-            f"{beside}: python -m app.workers.run {beside}",
+            f"celery: exec {CELERY_LINE}",
+            f"{beside}: exec python -m app.workers.run {beside}",
         ]
     assert plain["environment"].keys() == {"CELERY_BROKER_URL", "OUTBOX_SOURCE"}
     assert tracked["environment"] == {"CELERY_BROKER_URL": "amqp://user:password@host:5672/"}

@@ -149,7 +149,7 @@ def test_report_of_a_job(shop: Path, add_job: Script) -> None:
     text = add_job(shop, *NIGHTLY, *YESTERDAY).out
 
     assert data["run"] == "python -m app.workers.run scheduler"
-    assert data["procfile"] == "scheduler: python -m app.workers.run scheduler"
+    assert data["procfile"] == "scheduler: exec python -m app.workers.run scheduler"
     assert data["prove"] == "python -m pytest tests/workers/test_cron_sales_report.py"
     assert data["history"] == "python -m app.workers.cron history sales_report"
     assert data["schedule"] == "30 2 * * * Europe/Berlin"

@@ -41,7 +41,7 @@ def test_dry_run_shows_edits_as_a_diff_and_writes_nothing(add_to: Script, tree: 
 
     assert tree(tmp_path / "async-src") == before
     assert "--- Procfile (before)\n+++ Procfile (after)\n" in shown.out
-    assert "+order_paid: python -m acme.background.workers.run order_paid\n" in shown.out
+    assert "+order_paid: exec python -m acme.background.workers.run order_paid\n" in shown.out
     assert '+    "redis[hiredis]>=8.1",\n' in shown.out
     assert "+from acme.background import tables" in shown.out
 
@@ -71,7 +71,7 @@ def test_second_worker_adds_its_process_only(add_to: Script, tree: Tree, tmp_pat
     assert again.code == 0, again.err
     after = tree(tmp_path / "async-src")
     assert {name for name in before if before[name] != after[name]} == {"Procfile"}
-    assert after["Procfile"].endswith("order_again: python -m acme.background.workers.run order_again\n")
+    assert after["Procfile"].endswith("order_again: exec python -m acme.background.workers.run order_again\n")
 
 
 def test_no_edit_says_what_to_do_instead(add_to: Script, tree: Tree, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_files_of_another_kind_are_left_alone(
 
     assert added.code == 0, added.err
     assert path.read_bytes() == content
-    assert "order_paid: python -m acme.background.workers.run order_paid" in added.out
+    assert "order_paid: exec python -m acme.background.workers.run order_paid" in added.out
 
 
 @pytest.mark.parametrize(

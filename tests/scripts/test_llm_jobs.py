@@ -117,7 +117,7 @@ def test_report(shop: Path, add_llm: Script) -> None:
     data = add_llm(shop, *TYPE, "--format", "json", "--dry-run").data
 
     assert data["run"] == "python -m app.workers.run llm_jobs"
-    assert data["procfile"] == f"llm_jobs: {data['run']}"
+    assert data["procfile"] == f"llm_jobs: exec {data['run']}"
     assert data["dead_letters"] == "python -m app.workers.dead_letters llm_jobs list"
     assert data["prove"] == "python -m pytest tests/workers/test_llm_summarise_document.py"
     assert data["environment"].keys() == {"LLM_API_KEY", "LLM_MODEL"}
