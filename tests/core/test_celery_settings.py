@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from app.core import celery_app
 from app.core import celery_settings as module
 from app.core.celery_app import COUNTED, build
 from app.core.celery_settings import CelerySettings
@@ -13,6 +14,7 @@ from app.core.llm_settings import llm_settings
 from app.core.outcomes import RefusedToStartError
 from app.core.webhook_settings import webhook_settings
 from app.core.worker_settings import WorkerSettings
+from app.tasks import jobs
 
 REDIS, RABBIT = "redis://127.0.0.1/1", "amqp://127.0.0.1//"
 
@@ -118,3 +120,17 @@ def test_queues_on_rabbitmq_can_be_delayed_by_the_broker() -> None:
         assert arguments["x-queue-type"] == "quorum"
         assert arguments["x-delivery-limit"] > 1000
     assert set(app.amqp.queues) == {"quick", "slow"}
+
+
+def test_jobs_may_take_longer_than_a_message_stays_hidden(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given jobs of ten minutes, a Redis, and nothing set; a message that comes again starts no job twice
+    monkeypatch.setenv("REMAP_SIGTERM", "SIGQUIT")
+    monkeypatch.setattr(jobs, "longest", lambda: 600.0)
+    celery_app.check_worker()
+    # When it is the limit of a task that a second message would start again
+    monkeypatch.setattr(jobs.JobTask, "starts_once", False)
+    with pytest.raises(SystemExit):
+        celery_app.check_worker()
+    assert "CELERY_VISIBILITY_TIMEOUT_SECONDS=300: at least 1222 is needed" in capsys.readouterr().err

@@ -171,7 +171,10 @@ def refuse(lines: Iterable[str]) -> None:
 
 def check_worker(**_: Any) -> None:
     """Before a worker starts: whether its settings fit together."""
-    own = [task.time_limit for task in celery_app.tasks.values() if isinstance(task.time_limit, int | float)]
+    tasks = list(celery_app.tasks.values())
+    if celery_settings().uses_redis:  # a message that comes again while its job runs finds nothing to start
+        tasks = [task for task in tasks if not getattr(task, "starts_once", False)]
+    own = [task.time_limit for task in tasks if isinstance(task.time_limit, int | float)]
     refuse([*worker_refusals(), *refusals(max(own, default=0)), *never_run(), *environment()])
 
 

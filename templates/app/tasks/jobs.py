@@ -26,6 +26,8 @@ SOFT_AFTER, HARD_AFTER = 5.0, 10.0
 class JobTask(Task[Any, None]):
     """Its limits leave room for the kind that takes longest."""
 
+    starts_once = True
+
     @property
     def soft_time_limit(self) -> float:  # type: ignore[override]  # Celery reads it at each task
         """See Celery."""
