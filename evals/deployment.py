@@ -67,7 +67,7 @@ class Deployment:
 
     def _process(self, name: str, line: str) -> WorkerProcess:
         # exec: the signal of a deploy reaches the program and not a shell in front of it.
-        shell = f"cd {shlex.quote(str(self.project))} && exec env {line}"
+        shell = f"cd {shlex.quote(str(self.project))} && exec env {line.removeprefix('exec ')}"
         return WorkerProcess(name, self._env, command=["/bin/sh", "-c", shell], import_path=self._path)
 
     def release(self) -> None:
