@@ -99,7 +99,7 @@ def test_beside_tracked_tasks_the_shared_files_are_the_same(
 def test_extras_land_when_asked_for(shop: Path, add_llm: Script, tree: Tree) -> None:
     add_llm(shop)
     files = {
-        "jobs-api": {"api/jobs.py", "api/job_accept.py"},
+        "jobs-api": {"api/jobs.py", "api/job_accept.py", "api/job_shown.py"},
         "events-api": {"api/job_events.py", "api/llm_usage.py", "core/job_follow.py", "core/llm_usage.py"},
         "job-flow": {"core/job_flow.py"},
         "anthropic": {"core/llm_anthropic.py"},

@@ -26,6 +26,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.api.job_shown import answer, shown
+from app.core import job_manage
 from app.core.database import get_session
 from app.core.deadline import within
 from app.core.failures import classify
@@ -142,9 +144,6 @@ def preferred_wait(request: Request) -> int:
 
 async def ended(request: Request, id_: uuid.UUID, owner: str, seconds: int) -> Response | None:
     """The job when it has ended in time; None when it has not. No connection is held meanwhile."""
-    from app.api.jobs import shown  # which needs this module
-    from app.core import job_manage
-
     gives_up, pause = time.monotonic() + seconds, 0.05
     while time.monotonic() < gives_up and not await request.is_disconnected():
         await asyncio.sleep(pause)
@@ -187,8 +186,3 @@ def raise_unavailable(error: Exception) -> None:
     """Raise Problem 503 when the database is away or overloaded."""
     if not isinstance(classify(error), Dead):
         raise Problem(503, "the database does not answer", {"Retry-After": str(BUSY_AFTER)}) from error
-
-
-def answer(body: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A response with JSON."""
-    return Response(body.model_dump_json(), status, headers, media_type="application/json")

@@ -7,17 +7,16 @@ app.include_router(jobs_router(current_owner))
 from __future__ import annotations
 
 import base64
-import hashlib
-import math
 import uuid
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Query, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
-from app.api.job_accept import PATIENCE, ROUTE, Problem, answer, raise_unavailable
+from app.api.job_accept import PATIENCE, ROUTE, Problem, raise_unavailable
+from app.api.job_shown import JobOut, State, answer, shown
 from app.core import job_manage
 from app.core.deadline import within
 from app.core.job_manage import JobInfo
@@ -25,31 +24,6 @@ from app.core.job_manage import JobInfo
 R = TypeVar("R")
 
 NO_JOB = "there is no such job"
-LONGEST_WAIT = 10
-State = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled", "expired"]
-
-
-class JobOut(BaseModel):
-    """A job. `result` is there when it has succeeded; `error` says why it ended otherwise, or why it is tried
-    again. `deadline_at` is when it is given up, `ahead` how many jobs of yours go first while it waits.
-    """
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: uuid.UUID
-    kind: str
-    state: State
-    progress: float
-    note: str | None
-    attempt: int
-    result: Any
-    error: str | None
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    cancel_requested_at: datetime | None
-    deadline_at: datetime
-    ahead: int | None
 
 
 class PageOut(BaseModel):
@@ -131,20 +105,6 @@ def there(job: JobInfo | None) -> JobInfo:
     if job is None:
         raise Problem(404, NO_JOB)
     return job
-
-
-def shown(job: JobInfo, status: int = 200, *, if_none_match: str | None = None) -> Response:
-    """A job's representation, or 304 when the client has it."""
-    response = answer(JobOut.model_validate(job), status)
-    response.headers["ETag"] = tag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
-    response.headers["Cache-Control"] = "private, no-cache"
-    if not job.ended:
-        # Whoever waits for long asks less often.
-        age = (datetime.now(UTC) - job.created_at).total_seconds()
-        response.headers["Retry-After"] = str(math.ceil(min(LONGEST_WAIT, max(1.0, age / 10))))
-    if if_none_match and (if_none_match == "*" or tag in if_none_match):
-        return Response(status_code=304, headers={"ETag": tag})
-    return response
 
 
 def cursor_of(job: JobInfo) -> str:

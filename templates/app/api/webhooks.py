@@ -16,7 +16,8 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from app.api.job_accept import Problem
-from app.api.jobs import State, asked
+from app.api.job_shown import State
+from app.api.jobs import asked
 from app.core import webhook_endpoints, webhook_log
 from app.core.webhook_endpoints import Endpoint, TooManyEndpointsError
 from app.core.webhook_log import GoingOnError
