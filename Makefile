@@ -49,7 +49,7 @@ test-pythons: $(VENV)/uv-ready ## the fast tests on every Python >= 3.11 here, w
 	@$(PY) -m tools.pythons $(ARGS)
 
 test-fast: $(VENV)/synced ## the tests that need no server, in less than a minute
-	@$(PY) -m pytest -m fast $(ARGS)
+	@$(PY) -m pytest --numprocesses 2 --dist worksteal -m fast $(ARGS)
 
 check: lint ## linter, formatter, type checker, and the tests of the documents
 	@$(call say,documents)

@@ -94,6 +94,7 @@ def ruff(folder: Path) -> str:
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", FITTING, ids=lambda shape: shape.name)
 def test_every_kind_fits(shape: Shape, script: Script, tree: Tree, tmp_path: Path) -> None:
     fitting = []
