@@ -96,26 +96,28 @@ def attempt(number: int = 1, excused: int = 0, most: int = 3, left: float = 1000
 
 
 @pytest.mark.parametrize(
-    ("made", "outcome", "wanted"),
+    ("given", "outcome", "wanted"),
     [
-        (attempt(), Done(), None),
-        (attempt(), Retry("why"), Settlement("queued", "why", 2)),
-        (attempt(2), Retry("why"), Settlement("queued", "why", 4)),
-        (attempt(), Retry("why", 30), Settlement("queued", "why", 32)),
-        (attempt(3), Retry("why"), Settlement("failed", "gave up after 3 attempts: why")),
-        (attempt(3, excused=1), Retry("why"), Settlement("queued", "why", 4)),
+        ({}, Done(), None),
+        ({}, Retry("why"), Settlement("queued", "why", 2)),
+        ({"number": 2}, Retry("why"), Settlement("queued", "why", 4)),
+        ({}, Retry("why", 30), Settlement("queued", "why", 32)),
+        ({"number": 3}, Retry("why"), Settlement("failed", "gave up after 3 attempts: why")),
+        ({"number": 3, "excused": 1}, Retry("why"), Settlement("queued", "why", 4)),
         (
-            attempt(left=1),
+            {"left": 1},
             Retry("why"),
             Settlement("failed", "no time for another attempt before its deadline: why"),
         ),
-        (attempt(3), Postpone("why", 7), Settlement("queued", "why", 7, excused=True)),
-        (attempt(3), Down("why"), Settlement("queued", "why", 2, excused=True)),
-        (attempt(), Dead("why"), Settlement("failed", "why")),
+        ({"number": 3}, Postpone("why", 7), Settlement("queued", "why", 7, excused=True)),
+        ({"number": 3}, Down("why"), Settlement("queued", "why", 2, excused=True)),
+        ({}, Dead("why"), Settlement("failed", "why")),
     ],
 )
-def test_what_becomes_of_an_attempt(made: Attempt, outcome: Outcome, wanted: Settlement | None) -> None:
-    assert made.settled(outcome) == wanted
+def test_what_becomes_of_an_attempt(
+    given: dict[str, Any], outcome: Outcome, wanted: Settlement | None
+) -> None:
+    assert attempt(**given).settled(outcome) == wanted
 
 
 def test_settings_that_would_give_work_away(monkeypatch: pytest.MonkeyPatch) -> None:
