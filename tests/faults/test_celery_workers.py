@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from app.core.celery_stop import EXIT_STUCK
 from support.celery_scene import CeleryScene
 from support.producer import Sessions, produce, sessions_for
 from support.servers import RedisServer
@@ -146,6 +147,25 @@ async def test_a_stop_finishes_quick_tasks_and_hands_back_the_rest(scene: Celery
     await scene.until_processed([quick, long, *queued], 60)
     assert [delivery for order, delivery, _ in scene.starts() if order == long] == [1, 1]
     (await scene.ledger("Celery, Redis: SIGTERM, handed back")).assert_clean()
+
+
+@on_rabbitmq
+async def test_a_stop_that_hangs_ends(scene: CeleryScene) -> None:
+    # Given a worker that will hang in its stop, with a long task in hand and more fetched
+    long, *queued = await scene.orders(6)
+    scene.limits |= STEADY | {"CELERY_DRAIN_SECONDS": "1"}
+    worker = scene.celery(FAULTY_STOP="hang")
+    scene.send([long], do="wait")
+    await at_work(scene, long)
+    scene.send(queued, do="wait")
+    # When it is asked to stop
+    assert worker.sigterm(40) == EXIT_STUCK
+    # Then it ends all the same, and what it held is done by others
+    assert "the stop hangs" in worker.log_text()
+    scene.release()
+    scene.celery()
+    await scene.until_processed([long, *queued], 60)
+    (await scene.ledger("Celery, RabbitMQ: a stop that hangs")).assert_clean()
 
 
 @on_rabbitmq

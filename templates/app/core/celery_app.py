@@ -21,6 +21,7 @@ from kombu import Exchange, Queue
 from pydantic import ValidationError
 
 from app.core.celery_settings import RESTORE_EVERY, CelerySettings, celery_settings, refusals
+from app.core.celery_stop import bound
 from app.core.outcomes import RefusedToStartError
 from app.core.worker_settings import describe
 from app.core.worker_settings import refusals as worker_refusals
@@ -200,5 +201,11 @@ def built() -> Celery:
         raise
 
 
+def bound_stop(**_: Any) -> None:
+    """Once a worker works: its stop takes no longer than it may."""
+    bound(celery_settings().celery_drain_seconds)
+
+
 celery_app = built()
 signals.celeryd_init.connect(check_worker, weak=False)
+signals.worker_ready.connect(bound_stop, weak=False)
