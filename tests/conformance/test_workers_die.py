@@ -32,6 +32,7 @@ async def test_twenty_kills_over_two_thousand_messages(scene: Scene) -> None:
 
 async def test_sigterm_lets_quick_work_finish(scene: Scene) -> None:
     # Given a worker in the middle of messages that take half a second
+    scene.settings["WORKER_DRAIN_SECONDS"] = "30"
     orders = scene.send(await scene.orders(8), do="sleep", seconds=0.5)
     worker = scene.worker()
     await eventually(lambda: len(scene.starts()) == 8, 30)

@@ -585,6 +585,7 @@ CELERY: Claims = {
     "Celery's worker ends when Redis goes away with tasks in its hands": (
         f"{CELERY_BROKERS}redis_is_restarted_paused_and_comes_back_empty",
     ),
+    "hung stops end at +10": (f"{CELERY_WORKERS}a_stop_that_hangs_ends",),
     "Without `REMAP_SIGTERM` the worker refuses to start": (
         f"{CELERY_POOLS}a_worker_that_would_do_harm_does_not_start",
     ),

@@ -195,6 +195,7 @@ async def test_two_batches_with_the_same_messages_do_not_deadlock(postgres_url: 
 
 async def test_sigterm_finishes_the_batch(scene: Scene) -> None:
     # Given a worker in the middle of a batch that takes a second
+    scene.settings["WORKER_DRAIN_SECONDS"] = "30"
     *orders, slow = await scene.orders(30)
     scene.send(orders)
     scene.send([slow], do="sleep", seconds=1)

@@ -155,6 +155,7 @@ async def test_starting_again_and_again_does_not_push_an_interval_back(cron: Cro
 async def test_sigterm_lets_a_quick_run_finish(cron: CronScene) -> None:
     await cron.begin()
     cron.do("sleep 0.7")
+    cron.settings["WORKER_DRAIN_SECONDS"] = "20"
     worker = cron.scheduler()
     await eventually(lambda: len(cron.started()) == 1, 30)
     code = worker.sigterm()

@@ -350,6 +350,6 @@ async def test_one_event_enqueued_twice_is_done_once(scene: RedisScene, sessions
 async def test_sigterm_ends_a_relay_in_order(scene: RedisScene, sessions: Sessions) -> None:
     relay = await scene.worker("outbox_relay").until_ready()
     await produce(scene, sessions, list(range(1, 201)))
-    assert relay.sigterm(10) == 0, relay.log_tail()
+    assert relay.sigterm() == 0, relay.log_tail()
     scene.worker("outbox_relay")
     await eventually(lambda: sorted(w.order_id for w in sent(scene)) == list(range(1, 201)), 20)

@@ -1,7 +1,11 @@
 """Waiting ends as soon as the condition holds, and says what it saw when it never does."""
 
+import time
+from pathlib import Path
+
 import pytest
 
+from support import wait
 from support.wait import DeadlinePassed, NoLongerTrue, eventually, eventually_sync, stays
 
 
@@ -63,3 +67,27 @@ async def test_stays_sees_the_one_moment_at_which_it_is_false() -> None:
 
 async def test_stays_ends_when_the_time_is_over() -> None:
     await stays(lambda: True, 0.05)
+
+
+async def test_time_without_a_processor_does_not_count(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Given a machine on which processes stand in line all the time
+    pressure = tmp_path / "cpu"
+    monkeypatch.setattr(wait, "PRESSURE", pressure)
+
+    def starve() -> None:
+        pressure.write_text(f"some avg10=99.0 total={time.monotonic() * 1e6:.0f}\nfull avg10=0 total=0\n")
+
+    def later() -> bool:
+        starve()
+        return time.monotonic() > started + 0.3
+
+    starve()
+    # Then a condition has up to twice its time, and no more
+    started = time.monotonic()
+    assert await eventually(later, 0.2)
+    started = time.monotonic()
+    with pytest.raises(DeadlinePassed):
+        await eventually(starve, 0.2)
+    assert time.monotonic() >= started + 0.4

@@ -1,15 +1,22 @@
-"""Waiting for a condition with a deadline, in place of sleeping and hoping."""
+"""Waiting for a condition with a deadline, in place of sleeping and hoping.
+
+A deadline says what a machine with processors to spare needs. Time in which processes stood in line for one
+is not held against the condition: the kernel says how much that was, and a deadline grows by it, to twice
+its length at most.
+"""
 
 import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar, overload
 
 T = TypeVar("T")
 
 FIRST_INTERVAL_S = 0.01
 LONGEST_INTERVAL_S = 0.2
+PRESSURE = Path("/proc/pressure/cpu")
 
 
 class DeadlinePassed(AssertionError):
@@ -23,20 +30,33 @@ class NoLongerTrue(AssertionError):
     """The condition should have stayed true and did not."""
 
 
+def starved_s() -> float:
+    """Seconds since the machine started in which some process waited for a processor; 0 where unknown."""
+    try:
+        some = PRESSURE.read_text().splitlines()[0]
+    except OSError:
+        return 0.0
+    return int(some.rpartition("total=")[2]) / 1e6
+
+
 class _Polling:
     """The schedule of one wait: when to look again and when to give up."""
 
-    def __init__(self, deadline_s: float) -> None:
-        self._end = time.monotonic() + deadline_s
+    def __init__(self, wait_s: float, *, patient: bool = True) -> None:
+        self._end = time.monotonic() + wait_s
+        self._last = self._end + wait_s * patient
+        self._starved = starved_s()
         self._interval = FIRST_INTERVAL_S
 
     @property
     def over(self) -> bool:
-        return time.monotonic() >= self._end
+        now = time.monotonic()
+        return now >= self._last or (now >= self._end and now >= self._end + starved_s() - self._starved)
 
     def pause(self) -> float:
         """Seconds until the next look; they grow, so that a long wait does not burn a CPU."""
-        pause = min(self._interval, max(0.0, self._end - time.monotonic()))
+        left = self._end - time.monotonic()
+        pause = min(self._interval, left) if left > 0 else self._interval
         self._interval = min(self._interval * 1.5, LONGEST_INTERVAL_S)
         return pause
 
@@ -122,7 +142,7 @@ async def stays(condition: Callable[[], object], for_s: float, message: str = ""
     Raises:
         NoLongerTrue: it was false at one look.
     """
-    polling = _Polling(for_s)
+    polling = _Polling(for_s, patient=False)
     while True:
         value = condition()
         result = await value if inspect.isawaitable(value) else value
