@@ -1,12 +1,14 @@
 """Fixtures that every test may use: real servers, and databases that start from the newest schema."""
 
 import itertools
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support import ports, schema
+from support import forked, ports, schema
 from support.servers import PostgresServer, RabbitServer, RedisServer
 
 pytest_plugins = ["support.scenes", "support.spread", "support.strictness"]
@@ -14,6 +16,11 @@ pytest_plugins = ["support.scenes", "support.spread", "support.strictness"]
 SHOP_DATABASE = "shop"
 
 _numbers = itertools.count(1)
+
+# Compiled modules are kept whatever the environment says: several hundred processes start in a run, and each
+# would compile its libraries again, at 2 s of CPU.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture
@@ -25,6 +32,7 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def shop_cluster() -> Iterator[Path]:
     """Data folder of a PostgreSQL that holds the database `shop` with every table; a source to copy."""
+    forked.prepare()
     server = PostgresServer()
     with server:
         schema.build(server.create_database(SHOP_DATABASE))
