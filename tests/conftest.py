@@ -56,6 +56,14 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
+def other_postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """Another database like that of `postgres_url`."""
+    name = f"test_{next(_numbers)}"
+    yield postgres.create_database(name, template=SHOP_DATABASE)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
 def own_postgres(shop_cluster: Path) -> Iterator[PostgresServer]:
     """A PostgreSQL for this test alone, to kill and pause; its database `shop` has every table."""
     with PostgresServer(cluster=shop_cluster) as server:

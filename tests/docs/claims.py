@@ -67,7 +67,7 @@ SKILL: Claims = {
     "the same on each attempt; a fresh uuid pays twice": (f"{PROVIDERS}503_is_retried_with_the_same_key",),
     "`Retry-After` obeyed. An outage costs no attempt": (
         f"{PROVIDERS}429_is_obeyed",
-        f"{POSTGRES}away_for_a_minute_with_300_waiting",
+        f"{POSTGRES}away_for_a_minute",
     ),
     "Deliveries are counted before the handler runs": (
         f"{DIE}a_message_that_kills_its_worker_is_set_aside",
@@ -241,10 +241,7 @@ CONSUMERS: Claims = {
         f"{FAILURES}outcomes",
         f"{POSTGRES}a_lock_that_is_held_does_not_block_the_slots",
     ),
-    "consuming pauses, probes, goes on with one message first": (
-        f"{POSTGRES}away_for_a_minute_with_300_waiting",
-        f"{RABBIT}a_minute_without_database_uses_up_no_attempt",
-    ),
+    "consuming pauses, probes, goes on with one message first": (f"{POSTGRES}away_for_a_minute",),
     "rolled back, moved to the dead letters": (f"{INPUT}bad_messages_are_set_aside",),
     "delivered again: at once by RabbitMQ, in Redis when its lease is over": (
         f"{DIE}twenty_kills_over_two_thousand_messages",
@@ -261,7 +258,7 @@ CONSUMERS: Claims = {
     "never by text: HTTP": (f"{FAILURES}outcomes",),
     "consuming pauses and goes on by itself": (
         f"{POSTGRES}silent_for_forty_seconds",
-        f"{REDIS}away_at_the_start_and_in_the_middle",
+        f"{REDIS}away_in_the_middle_and_at_the_start",
     ),
     "The deadline cancels the handler and counts": (f"{DIE}a_hanging_handler_is_stopped",),
     "raise your error `from` the client's": (f"{PROOFS}an_error_without_its_cause_carries_no_status",),
