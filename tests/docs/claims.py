@@ -55,6 +55,8 @@ LLM_HTTP = "core/test_llm_http.py::test_"
 LLM_USAGE = "core/test_llm_usage.py::test_"
 LLM_SCRIPT = "scripts/test_llm_jobs.py::test_"
 TASK_SCRIPT = "scripts/test_celery_tasks.py::test_"
+SHAPES = "scripts/test_shapes.py::test_"
+EDITS = "scripts/test_edits.py::test_"
 REFUSALS = "scripts/test_refusals.py::test_"
 
 SKILL: Claims = {
@@ -321,10 +323,24 @@ CONSUMERS: Claims = {
     "after adding settings to `.env`": (
         f"{PROOFS}settings_in_a_dotenv_file_are_extra_inputs_to_a_strict_project",
     ),
-    # another layout
-    "refuses `def` services (exit code 4)": (f"{REFUSALS}services_that_no_worker_can_call",),
-    "write `get_session` as an `@asynccontextmanager`": (
-        f"{REFUSALS}session_helper_that_is_a_fastapi_dependency",
+    # adapting
+    "Fitted: another layout, by three modules in `PACKAGE.background`": (
+        f"{SHAPES}every_kind_fits",
+        f"{SHAPES}all_kinds_live_in_one_project",
+    ),
+    "`def` services, and those that commit, run in the worker's transaction": (
+        "scripts/test_shape_faults.py::test_faults_in_a_fitted_project",
+    ),
+    "Asked: exit code 3 lists several packages, settings, sessions or bases": (
+        f"{EDITS}several_packages_are_listed",
+        f"{EDITS}several_sessions_are_listed_and_one_can_be_chosen",
+    ),
+    "Several migration heads: exit code 6": (
+        "scripts/test_worker_migrations.py::test_several_heads_need_a_choice",
+    ),
+    "Left to you: `TRANSIENT`; a tenant": (
+        f"{EDITS}no_edit_says_what_to_do_instead",
+        f"{SHAPES}inspect_tells_what_is_there",
     ),
 }
 
