@@ -2,14 +2,18 @@
 
     python -m evals.run --agent 'COMMAND' --output FOLDER
     python -m evals.run --agent 'COMMAND' --output FOLDER --task 3 --task 5 --runs 3 --only with_skill
+    python -m evals.run --agent 'COMMAND' --output FOLDER --triggers
 
 A shell runs COMMAND in a copy of the task's app. The ticket is on its standard input, in EVAL_TICKET, and
 in the file that EVAL_TICKET_FILE names. With the skill, .claude/skills and .agents/skills of that copy
 hold it. Tokens are counted when COMMAND writes {"tokens": N} into the file that EVAL_REPORT names, or
 prints JSON with `usage` as its last line.
 
-What the agent said, its project and the grading stay in FOLDER. Exit codes: 0 all graded, 2 wrong command
-line.
+--triggers asks instead which skill the agent would load for each query of triggers.json: COMMAND gets the
+names and descriptions of several, ours among them, and answers `SKILL: NAME` or `SKILL: none`.
+
+What the agent said, its project and the grading stay in FOLDER. benchmark.json there is written after each
+run; what it holds of the other kind stays. Exit codes: 0 all graded, 2 wrong command line.
 """
 
 from __future__ import annotations
@@ -20,84 +24,23 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from evals import triggers
+from evals.agent import Agent
 from evals.benchmark import CONFIGURATIONS, WITH, Run, benchmark, table
 from evals.grade import PATIENCE, grade
 from evals.tasks import TASKS, Task
-from support import reaper
 from tools import archive
 from tools.release import version_of
 
 SKILL_FOLDERS = (".claude/skills", ".agents/skills")
 PREAMBLE = "Read README.md of this project first. Then do this ticket; when it is done, say what you did.\n\n"
-
-
-@dataclass(frozen=True)
-class Agent:
-    """A command, and the seconds that it has for a ticket."""
-
-    command: str
-    seconds: float
-
-    def work(self, ticket: str, project: Path, folder: Path) -> tuple[str, float, int | None]:
-        """Give it a ticket; how it ended, the seconds it took, and its tokens."""
-        (folder / "ticket.txt").write_text(ticket, encoding="utf-8")
-        report = folder / "report.json"
-        environment = {
-            **os.environ,
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "EVAL_TICKET": ticket,
-            "EVAL_TICKET_FILE": str(folder / "ticket.txt"),
-            "EVAL_REPORT": str(report),
-        }
-        environment.pop("PYTHONPATH", None)  # this repository's, which would hide the project's own modules
-        began = time.monotonic()
-        with (
-            (folder / "ticket.txt").open("rb") as given,
-            (folder / "stdout.txt").open("wb") as out,
-            (folder / "stderr.txt").open("wb") as err,
-        ):
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", self.command],
-                cwd=project,
-                env=environment,
-                stdin=given,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
-            try:
-                ended = f"exit code {process.wait(self.seconds)}"
-            except subprocess.TimeoutExpired:
-                reaper.kill_tree(process.pid)
-                process.wait()
-                ended = f"killed after {self.seconds:g} s"
-        return ended, time.monotonic() - began, tokens(report, folder / "stdout.txt")
-
-
-def tokens(report: Path, stdout: Path) -> int | None:
-    """What the agent reports to have used; None where it says nothing."""
-    lines = stdout.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    for text in ([report.read_text(encoding="utf-8")] if report.is_file() else []) + lines[-1:]:
-        try:
-            data: Any = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(data, dict) and isinstance(data.get("tokens"), int):
-            return int(data["tokens"])
-        usage = data.get("usage") if isinstance(data, dict) else None
-        if isinstance(usage, dict):
-            return sum(int(value) for name, value in usage.items() if name.endswith("tokens"))
-    return None
 
 
 def install(project: Path, folder: Path) -> None:
@@ -146,7 +89,10 @@ def command_line() -> argparse.ArgumentParser:
         "--output", required=True, type=Path, metavar="FOLDER", help="outside of this repository"
     )
     parser.add_argument("--task", type=int, action="append", choices=sorted(TASKS), help="default: all")
-    parser.add_argument("--runs", type=int, default=1, help="of each task and configuration (default: 1)")
+    parser.add_argument(
+        "--runs", type=int, default=1, help="of each task and configuration, or query (default: 1)"
+    )
+    parser.add_argument("--triggers", action="store_true", help="ask the trigger queries, no tickets")
     parser.add_argument("--only", choices=CONFIGURATIONS, help="default: with the skill and without")
     parser.add_argument("--seconds", type=float, default=1800, help="for one ticket (default: 1800)")
     parser.add_argument("--patience", type=float, default=PATIENCE, help="of the grader, in seconds")
@@ -169,20 +115,37 @@ def main() -> int:
     ]
     agent = Agent(arguments.agent, arguments.seconds)
     output = arguments.output.resolve()
-    runs = list(play(agent, chosen, output, arguments.patience))
-    metadata = {
+    metadata: dict[str, Any] = {
         "skill_name": archive.NAME,
         "skill_version": version_of(),
         "agent": arguments.name or arguments.agent,
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
+    }
+    if arguments.triggers:
+        answers: list[triggers.Answer] = []
+        for answer in triggers.ask(agent, output / "triggers", arguments.runs):
+            answers.append(answer)
+            save(output, {"triggers": {"metadata": metadata, **triggers.summary(answers)}})
+        print(triggers.table(answers))
+        return 0
+    metadata |= {
         "evals_run": sorted({task.id for task, _, _ in chosen}),
         "runs_per_configuration": arguments.runs,
     }
-    result = benchmark(runs, metadata)
-    (output / "benchmark.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(table(result))
+    runs: list[Run] = []
+    for run in play(agent, chosen, output, arguments.patience):
+        runs.append(run)
+        save(output, benchmark(runs, metadata))
+    print(table(benchmark(runs, metadata)))
     return 0
+
+
+def save(output: Path, sections: dict[str, Any]) -> None:
+    """Put sections into benchmark.json; others stay as they are."""
+    path = output / "benchmark.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.write_text(json.dumps(kept | sections, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Fixtures that every test may use: real servers, and databases that start from the newest schema."""
 
 import itertools
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support import ports, schema
+from support import forked, ports, schema
 from support.servers import PostgresServer, RabbitServer, RedisServer
 
 pytest_plugins = ["support.scenes", "support.spread", "support.strictness"]
@@ -14,6 +16,11 @@ pytest_plugins = ["support.scenes", "support.spread", "support.strictness"]
 SHOP_DATABASE = "shop"
 
 _numbers = itertools.count(1)
+
+# Compiled modules are kept whatever the environment says: several hundred processes start in a run, and each
+# would compile its libraries again, at 2 s of CPU.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture
@@ -25,6 +32,7 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def shop_cluster() -> Iterator[Path]:
     """Data folder of a PostgreSQL that holds the database `shop` with every table; a source to copy."""
+    forked.prepare()
     server = PostgresServer()
     with server:
         schema.build(server.create_database(SHOP_DATABASE))
@@ -42,6 +50,14 @@ def postgres(shop_cluster: Path) -> Iterator[PostgresServer]:
 @pytest.fixture
 def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     """SQLAlchemy URL (asyncpg) of a fresh database with the shop's and the workers' tables."""
+    name = f"test_{next(_numbers)}"
+    yield postgres.create_database(name, template=SHOP_DATABASE)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def other_postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """Another database like that of `postgres_url`."""
     name = f"test_{next(_numbers)}"
     yield postgres.create_database(name, template=SHOP_DATABASE)
     postgres.drop_database(name)

@@ -31,48 +31,62 @@ async def test_restarted_in_the_middle(scene_own_postgres: Scene, own_postgres: 
 
 
 @pytest.mark.long
-async def test_away_for_a_minute_with_300_waiting(
-    scene_own_postgres: Scene, own_postgres: PostgresServer
-) -> None:
-    scene = scene_own_postgres
-    orders = await scene.orders(300)
-    worker = await scene.worker().until_ready()
-    # Given a database that is gone when 300 messages arrive
+async def test_away_for_a_minute(scenes_own_postgres: list[Scene], own_postgres: PostgresServer) -> None:
+    scenes = scenes_own_postgres
+    orders = [await scene.orders(500) for scene in scenes]
+    workers = [await scene.worker().until_ready() for scene in scenes]
+    # Given a database that is gone when 500 messages arrive
     await asyncio.to_thread(own_postgres.stop)
-    scene.send(orders)
-    await eventually(lambda: not worker.ready(), 15, "readiness turns red")
+    for scene, some in zip(scenes, orders, strict=True):
+        scene.send(some)
+    await eventually(lambda: not any(worker.ready() for worker in workers), 15, "readiness turns red")
     # When it stays away for a minute
-    await stays(lambda: worker.running and not worker.ready() and scene.dead() == [], 60)
+    await stays(
+        lambda: all(
+            worker.running and not worker.ready() and scene.dead() == []
+            for worker, scene in zip(workers, scenes, strict=True)
+        ),
+        60,
+    )
     # Then nothing hammers at it meanwhile
-    assert worker.log_text().count("database") < 200
-    # And all is done when it is back, no attempt used up
+    for worker in workers:
+        assert worker.log_text().count("\n") < 200
     await asyncio.to_thread(own_postgres.start)
-    await scene.until_processed(orders, 60)
-    await worker.until_ready(10)
-    assert deliveries(scene) <= {1}
-    assert scene.dead() == []
-    (await scene.ledger("PostgreSQL away for 60 s, 300 waiting")).assert_clean()
+    # And all is done when it is back, no attempt used up
+    for scene, worker, some in zip(scenes, workers, orders, strict=True):
+        await scene.until_processed(some, 60)
+        await worker.until_ready(10)
+        assert deliveries(scene) <= {1}, worker.log_text()
+        assert scene.dead() == []
+        (await scene.ledger("PostgreSQL away for 60 s, 500 waiting")).assert_clean()
 
 
 @pytest.mark.long
-async def test_silent_for_forty_seconds(scene_own_postgres: Scene, own_postgres: PostgresServer) -> None:
-    scene = scene_own_postgres
-    orders = await scene.orders(300)
-    worker = await scene.worker().until_ready()
-    scene.send(orders)
-    await eventually(lambda: len(scene.starts()) > 50, 30)
-    # Given a database that stops answering with its sockets open
+async def test_silent_for_forty_seconds(
+    scenes_own_postgres: list[Scene], own_postgres: PostgresServer
+) -> None:
+    scenes = scenes_own_postgres
+    orders = [await scene.orders(300) for scene in scenes]
+    workers = [await scene.worker().until_ready() for scene in scenes]
+    for scene, some in zip(scenes, orders, strict=True):
+        scene.send(some, do="sleep", seconds=0.2)
+    await eventually(lambda: all(len(scene.starts()) > 50 for scene in scenes), 30)
+    # Given a database that stops answering with its sockets open, while both are in the middle
     own_postgres.pause()
     # Then what was held is let go long before it is back, and before the handlers' deadline of a minute
-    await eventually(lambda: not worker.ready(), 25, "readiness turns red")
-    await eventually(lambda: scene.held() == 0, 20, "nothing is held")
-    await stays(lambda: worker.running and scene.dead() == [], 15)
+    await eventually(lambda: not any(worker.ready() for worker in workers), 25, "readiness turns red")
+    await eventually(lambda: not any(scene.held() for scene in scenes), 20, "nothing is held")
+    await stays(
+        lambda: all(worker.running for worker in workers) and not any(scene.dead() for scene in scenes),
+        15,
+    )
     # And all is done when it answers again, no attempt used up
     own_postgres.resume()
-    await scene.until_processed(orders, 60)
-    assert deliveries(scene) == {1}
-    assert scene.dead() == []
-    (await scene.ledger("PostgreSQL silent for 40 s")).assert_clean()
+    for scene, some in zip(scenes, orders, strict=True):
+        await scene.until_processed(some, 60)
+        assert deliveries(scene) == {1}
+        assert scene.dead() == []
+        (await scene.ledger("PostgreSQL silent for 40 s")).assert_clean()
 
 
 @pytest.fixture
@@ -152,22 +166,35 @@ async def test_a_lock_that_is_held_does_not_block_the_slots(scene: Scene) -> Non
     (await scene.ledger("inbox row held by another transaction")).assert_clean()
 
 
-async def test_a_worker_frozen_in_the_middle_of_a_request_holds_its_message_for_a_while(scene: Scene) -> None:
-    # Given a session that has its inbox row and has sent half of its next request (asyncpg sends Parse and
-    # Flush, and Sync only with what follows): PostgreSQL takes it for active, so no idle timeout ends it
-    (held,) = await scene.orders(1)
+async def hold(scene: Scene) -> asyncpg.Connection:
+    """A session that has the inbox row of the message `held`, and has sent half of its next request.
+
+    asyncpg sends Parse and Flush, and Sync only with what follows: PostgreSQL takes the session for active,
+    so that no idle timeout ends it.
+    """
     holder = await asyncpg.connect(scene.postgres_url.replace("+asyncpg", ""))
     await holder.execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = '2s'")
     await holder.execute("INSERT INTO inbox_message (consumer, message_id) VALUES ('faulty', '/tests held')")
     await holder.prepare("SELECT 1")
     states = await scene.sql("SELECT state FROM pg_stat_activity WHERE pid = $1", holder.get_server_pid())
     assert states[0]["state"] == "active"
+    return holder
+
+
+async def test_a_worker_frozen_in_the_middle_of_a_request_holds_its_message_for_a_while(
+    scenes: list[Scene],
+) -> None:
+    # Given such a session
+    orders = [(await scene.orders(1))[0] for scene in scenes]
+    holders = [await hold(scene) for scene in scenes]
     # When its message comes to a worker
-    scene.send_raw(scene.event(held, id_="held"))
-    scene.worker()
+    for scene, order in zip(scenes, orders, strict=True):
+        scene.send_raw(scene.event(order, id_="held"))
+        scene.worker()
     # Then the worker ends that session, and the message is done
-    await scene.until_processed([held], 60)
-    scene.accepted.append(held)
-    assert deliveries(scene) == {1}
-    assert holder.is_closed()
-    (await scene.ledger("a worker frozen in the middle of a request")).assert_clean()
+    for scene, order, holder in zip(scenes, orders, holders, strict=True):
+        await scene.until_processed([order], 60)
+        scene.accepted.append(order)
+        assert deliveries(scene) == {1}
+        assert holder.is_closed()
+        (await scene.ledger("a worker frozen in the middle of a request")).assert_clean()

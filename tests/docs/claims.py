@@ -55,6 +55,8 @@ LLM_HTTP = "core/test_llm_http.py::test_"
 LLM_USAGE = "core/test_llm_usage.py::test_"
 LLM_SCRIPT = "scripts/test_llm_jobs.py::test_"
 TASK_SCRIPT = "scripts/test_celery_tasks.py::test_"
+SHAPES = "scripts/test_shapes.py::test_"
+EDITS = "scripts/test_edits.py::test_"
 REFUSALS = "scripts/test_refusals.py::test_"
 
 SKILL: Claims = {
@@ -67,7 +69,7 @@ SKILL: Claims = {
     "the same on each attempt; a fresh uuid pays twice": (f"{PROVIDERS}503_is_retried_with_the_same_key",),
     "`Retry-After` obeyed. An outage costs no attempt": (
         f"{PROVIDERS}429_is_obeyed",
-        f"{POSTGRES}away_for_a_minute_with_300_waiting",
+        f"{POSTGRES}away_for_a_minute",
     ),
     "Deliveries are counted before the handler runs": (
         f"{DIE}a_message_that_kills_its_worker_is_set_aside",
@@ -241,10 +243,7 @@ CONSUMERS: Claims = {
         f"{FAILURES}outcomes",
         f"{POSTGRES}a_lock_that_is_held_does_not_block_the_slots",
     ),
-    "consuming pauses, probes, goes on with one message first": (
-        f"{POSTGRES}away_for_a_minute_with_300_waiting",
-        f"{RABBIT}a_minute_without_database_uses_up_no_attempt",
-    ),
+    "consuming pauses, probes, goes on with one message first": (f"{POSTGRES}away_for_a_minute",),
     "rolled back, moved to the dead letters": (f"{INPUT}bad_messages_are_set_aside",),
     "delivered again: at once by RabbitMQ, in Redis when its lease is over": (
         f"{DIE}twenty_kills_over_two_thousand_messages",
@@ -261,7 +260,7 @@ CONSUMERS: Claims = {
     "never by text: HTTP": (f"{FAILURES}outcomes",),
     "consuming pauses and goes on by itself": (
         f"{POSTGRES}silent_for_forty_seconds",
-        f"{REDIS}away_at_the_start_and_in_the_middle",
+        f"{REDIS}away_in_the_middle_and_at_the_start",
     ),
     "The deadline cancels the handler and counts": (f"{DIE}a_hanging_handler_is_stopped",),
     "raise your error `from` the client's": (f"{PROOFS}an_error_without_its_cause_carries_no_status",),
@@ -324,10 +323,24 @@ CONSUMERS: Claims = {
     "after adding settings to `.env`": (
         f"{PROOFS}settings_in_a_dotenv_file_are_extra_inputs_to_a_strict_project",
     ),
-    # another layout
-    "refuses `def` services (exit code 4)": (f"{REFUSALS}services_that_no_worker_can_call",),
-    "write `get_session` as an `@asynccontextmanager`": (
-        f"{REFUSALS}session_helper_that_is_a_fastapi_dependency",
+    # adapting
+    "Fitted: another layout, by three modules in `PACKAGE.background`": (
+        f"{SHAPES}every_kind_fits",
+        f"{SHAPES}all_kinds_live_in_one_project",
+    ),
+    "`def` services, and those that commit, run in the worker's transaction": (
+        "scripts/test_shape_faults.py::test_faults_in_a_fitted_project",
+    ),
+    "Asked: exit code 3 lists several packages, settings, sessions or bases": (
+        f"{EDITS}several_packages_are_listed",
+        f"{EDITS}several_sessions_are_listed_and_one_can_be_chosen",
+    ),
+    "Several migration heads: exit code 6": (
+        "scripts/test_worker_migrations.py::test_several_heads_need_a_choice",
+    ),
+    "Left to you: `TRANSIENT`; a tenant": (
+        f"{EDITS}no_edit_says_what_to_do_instead",
+        f"{SHAPES}inspect_tells_what_is_there",
     ),
 }
 

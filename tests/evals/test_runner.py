@@ -1,11 +1,24 @@
 """The runner, with a shell as the agent."""
 
 import json
+import shlex
+import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+import psutil
+import pytest
+
+from evals import run, triggers
+from evals.agent import Agent, tokens
 from evals.benchmark import WITH, WITHOUT, Run, benchmark, table
-from evals.run import Agent, prepare, tokens
-from evals.tasks import TASKS
+from evals.grade import Grading
+from evals.run import prepare
+from evals.stage import Finding
+from evals.tasks import TASKS, Task
+from support import reaper
+from support.wait import eventually_sync
 from tools import archive
 
 GOOD = {"summary": {"passed": 4, "failed": 0, "total": 4, "pass_rate": 1.0}, "expectations": []}
@@ -73,3 +86,191 @@ def test_one_configuration_is_compared_with_nothing() -> None:
     result = benchmark([Run(3, WITH, 1, GOOD, 1.0, 1, "exit code 0")], {})
 
     assert "delta" not in result["run_summary"]
+
+
+# -- whole runs ------------------------------------------------------------------------------------------
+
+# It does the first ticket with the skill only, crashes at the second, hangs at the third, and writes nothing
+# at the fourth.
+WORKS = """
+case "$EVAL_TICKET" in
+  *one*) [ ! -d .claude ] || touch done.txt; echo '{"usage": {"input_tokens": 90, "output_tokens": 10}}';;
+  *two*) echo oops >&2; exit 3;;
+  *three*) sleep 600;;
+esac
+"""
+
+
+@pytest.fixture
+def graded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four tickets, and a grader that looks for a file."""
+
+    async def grade(_task: Task, project: Path, *, patience: float) -> Grading:
+        there = (project / "done.txt").exists()
+        return Grading([Finding("it is there", there, f"patience {patience:g}")])
+
+    names = dict(enumerate(("one", "two", "three", "four"), start=1))
+    monkeypatch.setattr(run, "grade", grade)
+    monkeypatch.setattr(run, "PREAMBLE", "")
+    monkeypatch.setattr(run, "TASKS", {number: TASKS[number] for number in names})
+    monkeypatch.setattr(Task, "ticket", property(lambda task: f"ticket {names[task.id]}"))
+
+
+def main(monkeypatch: pytest.MonkeyPatch, output: Path, agent: str, *words: str) -> dict[str, Any]:
+    """What the runner writes into benchmark.json."""
+    monkeypatch.setattr(sys, "argv", ["run", "--agent", agent, "--output", str(output), *words])
+    assert run.main() == 0
+    written: dict[str, Any] = json.loads((output / "benchmark.json").read_text())
+    return written
+
+
+@pytest.mark.usefixtures("graded")
+def test_agents_that_crash_and_do_nothing_are_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--task", "1", "--task", "2", "--task", "4", "--name", "a shell")
+    result = main(monkeypatch, tmp_path, WORKS, *words)
+
+    # Each ticket was played in both conditions, and each end is told
+    told = {(one["eval_id"], one["configuration"]): one for one in result["runs"]}
+    assert set(told) == {(number, name) for number in (1, 2, 4) for name in (WITH, WITHOUT)}
+    ends = {number: told[number, WITH]["notes"] for number in (1, 2, 4)}
+    assert ends == {1: ["exit code 0"], 2: ["exit code 3"], 4: ["exit code 0"]}
+    assert {key for key, one in told.items() if one["result"]["passed"]} == {(1, WITH)}
+    assert [told[number, WITH]["result"]["tokens"] for number in (1, 2, 4)] == [100, None, None]
+    # And the figures are of all of them
+    summary = result["run_summary"]
+    assert (summary[WITH]["runs"], summary[WITH]["all_passed"]) == (3, 1)
+    assert (summary[WITH]["pass_rate"]["mean"], summary[WITHOUT]["pass_rate"]["mean"]) == (0.333, 0.0)
+    assert summary["delta"]["pass_rate"] == "+0.333"
+    assert result["metadata"]["agent"] == "a shell"
+    assert (tmp_path / "eval-2" / WITH / "run-1" / "stderr.txt").read_text() == "oops\n"
+    assert "| 1 | with skill | 1 of 1 |" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("graded")
+def test_what_an_agent_that_hangs_left_behind_is_graded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    result = main(monkeypatch, tmp_path, WORKS, "--task", "3", "--only", WITH, "--seconds", "0.5")
+
+    (told,) = result["runs"]
+    assert (told["notes"], told["result"]["failed"]) == (["killed after 0.5 s"], 1)
+
+
+@pytest.mark.usefixtures("graded")
+def test_what_was_measured_before_an_interruption_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Given a grader that is interrupted in the second run
+    grade: Callable[..., Awaitable[Grading]] = vars(run)["grade"]
+
+    async def interrupted(task: Task, project: Path, *, patience: float) -> Grading:
+        if task.id == 2:
+            raise KeyboardInterrupt
+        return await grade(task, project, patience=patience)
+
+    monkeypatch.setattr(run, "grade", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        main(monkeypatch, tmp_path, WORKS, "--task", "1", "--task", "2", "--only", WITH)
+
+    assert [one["eval_id"] for one in json.loads((tmp_path / "benchmark.json").read_text())["runs"]] == [1]
+
+
+def test_what_an_agent_leaves_running_is_killed(tmp_path: Path) -> None:
+    project = prepare(TASKS[1], WITHOUT, tmp_path / "run")
+
+    ended, *_ = Agent("sleep 600 & echo $! > child", 30).work("x", project, project.parent)
+
+    child = int((project / "child").read_text())
+    assert ended == "exit code 0"
+    eventually_sync(lambda: not psutil.pid_exists(child) or reaper.ended(psutil.Process(child)), 30)
+
+
+# -- trigger queries -------------------------------------------------------------------------------------
+
+# An agent that looks for words in what the developer writes: it takes our skill when it reads of a worker,
+# crashes over celery, is silent about kafka, and otherwise takes none.
+CHOOSES = """
+import json, os, sys
+query = sys.stdin.read().split("writes:")[1].split("Which one skill")[0]
+if "celery" in query:
+    sys.exit(1)
+if "kafka" in query:
+    sys.exit(0)
+json.dump({"tokens": 5}, open(os.environ["EVAL_REPORT"], "w"))
+print("I think\\nSKILL: " + ("`python-async-workers`." if "worker" in query else "none"))
+"""
+
+
+def test_precision_and_recall(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given queries that the agent gets right, misses, takes wrongly, crashes over, and leaves open
+    asked = [
+        ("a worker that drains", True),
+        ("move the mail out of the request", True),
+        ("celery does it twice", True),
+        ("how many uvicorn workers", False),
+        ("cache the list", False),
+        ("a kafka consumer", False),
+    ]
+    entries = [{"query": query, "should_trigger": should} for query, should in asked]
+    monkeypatch.setattr(triggers, "queries", lambda: entries)
+    (tmp_path / "benchmark.json").write_text('{"runs": ["of tickets"]}')
+    agent = shlex.join([sys.executable, "-c", CHOOSES])
+
+    result = main(monkeypatch, tmp_path, agent, "--triggers", "--runs", "2")
+
+    section = result["triggers"]
+    assert (section["precision"], section["recall"]) == (0.5, 0.333)
+    assert (section["asked"], section["without_answer"], section["tokens"]) == (12, 4, 40)
+    assert [one["ended"] for one in section["answers"] if one["query"] == "celery does it twice"] == [
+        "exit code 1"
+    ] * 2
+    # What was measured with tickets is still there, and what went wrong is said
+    assert result["runs"] == ["of tickets"]
+    out = capsys.readouterr().out
+    assert "precision 0.5, recall 0.333 of 12 queries, 4 without an answer" in out
+    assert "missed  celery does it twice (exit code 1)" in out
+    assert "loaded  how many uvicorn workers (python-async-workers)" in out
+
+
+def test_an_agent_that_is_always_silent_has_no_precision() -> None:
+    answers = [triggers.Answer("q", should_trigger=True, skill=None, ended="x", seconds=1.0, tokens=None)]
+
+    assert triggers.summary(answers) | {"answers": []} == {
+        "precision": None,
+        "recall": 0.0,
+        "asked": 1,
+        "without_answer": 1,
+        "time_seconds": 1.0,
+        "tokens": None,
+        "answers": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "skill"),
+    [
+        ("SKILL: none", "none"),
+        ("SKILL: kafka-streaming, or rather\n**SKILL: python-async-workers**\n", archive.NAME),
+        ('{"result": "Well.\\nSKILL: python-async-workers", "usage": {}}', archive.NAME),
+        ("skill: Python-Async-Workers", archive.NAME),
+        ("I would take python-async-workers", None),
+        ("SKILL: something-else", None),
+        ("", None),
+    ],
+)
+def test_the_answer_is_read(said: str, skill: str | None) -> None:
+    assert triggers.read(said) == skill
+
+
+def test_the_prompt_gives_names_descriptions_and_the_query_alone() -> None:
+    entry = triggers.queries()[0]
+    prompt = triggers.prompt(entry["query"])
+
+    assert entry["query"] in prompt
+    assert f"- {archive.NAME}: {triggers.description()}\n" in prompt
+    assert all(f"- {name}: " in prompt for name in triggers.NEIGHBOURS)
+    assert "should_trigger" not in prompt

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.celery_scene import CeleryScene
 from support.cron_scene import CronScene
 from support.scene import RedisScene
 from support.servers import RabbitServer, RedisServer
@@ -48,4 +49,17 @@ def cron(postgres_url: str) -> Iterator[CronScene]:
 def cron_own_postgres(own_postgres_url: str) -> Iterator[CronScene]:
     """Schedulers and a PostgreSQL of their own, to break."""
     with CronScene(own_postgres_url) as scene:
+        yield scene
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def tasks(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[CeleryScene]:
+    """Celery over a broker that stays well: each of them in turn."""
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        server.flush()
+        url = server.url
+    else:
+        url = request.getfixturevalue("rabbit_url")
+    with CeleryScene(postgres_url, url) as scene:
         yield scene

@@ -22,7 +22,7 @@ from app.core.rabbit_dead_letters import RabbitDeadLetters
 from app.core.rabbit_look import PAGE
 from app.core.rabbit_topology import Queue
 from app.workers import dead_letters
-from support import reaper
+from support import forked, reaper
 from support.ports import free_port
 from support.scene import FAULTY, RabbitScene, RedisScene, Scene
 from support.scenes import SceneMaker
@@ -72,16 +72,8 @@ def run(
     scene: Scene, *arguments: str, code: int = 0, given: str = "", consumer: str = "faulty"
 ) -> subprocess.CompletedProcess[str]:
     """The command, as a user runs it; it has to end with `code`."""
-    result = subprocess.run(
-        [sys.executable, "-m", MODULE, consumer, *arguments],
-        env=environment(scene),
-        cwd=scene.folder,
-        capture_output=True,
-        text=True,
-        input=given,
-        timeout=120,
-        check=False,
-    )
+    words = [sys.executable, "-m", MODULE, consumer, *arguments]
+    result = forked.run(words, env=environment(scene), cwd=scene.folder, given=given)
     assert result.returncode == code, f"{arguments}: {result.returncode}\n{result.stdout}{result.stderr}"
     assert "Traceback" not in result.stderr
     return result

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import asyncpg
 
+from support import forked
 from support.ledger import Ledger
 from support.scene import FAULTY, Scene
 from support.wait import eventually
@@ -158,13 +159,10 @@ class CronScene(Scene):
 
     def _command(self, words: tuple[str, ...], env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
         path = os.pathsep.join(map(str, [FAULTY, *IMPORT_PATH]))
-        return subprocess.run(
+        return forked.run(
             [sys.executable, "-m", "app.workers.cron", *words],
             env={**os.environ, **self.variables(), "PYTHONPATH": path, **env},
             cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
         )
 
 

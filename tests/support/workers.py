@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from support import reaper
+from support import forked, reaper
 from support.ports import free_port
 from support.wait import DeadlinePassed, eventually, eventually_sync
 
@@ -57,21 +57,26 @@ class WorkerProcess:
             "WORKER_HEALTH_PORT": str(self.health_port),
             **(env or {}),
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | forked.Forked | None = None
         self._last_log = ""
 
     def start(self) -> Self:
         """Start the process; `wait_ready` says when it works."""
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=self.folder,  # not the repository, so that no .env is picked up
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        # The folder is not the repository's, so that no .env is picked up.
+        with self.log.open("ab") as log, Path(os.devnull).open("rb") as nothing:
+            if forked.can_be(self._command):
+                streams = (nothing, log, log)
+                self._process = forked.Forked(self._command, cwd=self.folder, env=self._env, streams=streams)
+            else:
+                self._process = subprocess.Popen(
+                    self._command,
+                    cwd=self.folder,
+                    env=self._env,
+                    stdin=nothing,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
         reaper.watch(self.pid)
         started.append(self)
         return self
@@ -187,7 +192,7 @@ class WorkerProcess:
         self._last_log = self.log_text()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _started(self) -> subprocess.Popen[bytes] | forked.Forked:
         if self._process is None:
             raise WorkerEnded(f"{self.name} was not started")
         return self._process
