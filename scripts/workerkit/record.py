@@ -10,12 +10,12 @@ import base64
 import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workerkit.files import LARGEST
 from workerkit.git import versions
-from workerkit.plan import NEW, REPLACED, SAME, Change, Target, decide_one
+from workerkit.plan import EDITED, NEW, REPLACED, SAME, Change, Target, decide_one
 from workerkit.project import Project
 from workerkit.said import said
 from workerkit.templates import TEMPLATES
@@ -82,7 +82,8 @@ def record_change(project: Project, found: Mapping[str, Entry]) -> Change:
     lines = [
         f"{entry.version} {entry.said} {packed(entry.text)} {path}\n" for path, entry in sorted(found.items())
     ]
-    return decide_one(project, Target(project.root / NAME, HEAD + "".join(lines), "record"), force=True)
+    change = decide_one(project, Target(project.root / NAME, HEAD + "".join(lines), "record"), force=True)
+    return replace(change, state=EDITED) if change.state == REPLACED else change
 
 
 def after_adding(project: Project, changes: Iterable[Change], copied: Collection[Path]) -> list[Change]:
