@@ -66,6 +66,10 @@ def left_to_do(
     steps += [f"wire {extra}: {WIRING[extra]}" for extra in extras if extra in WIRING]
     if kind.is_cron_job:
         steps.append("where the system has no time zones, as slim images: add tzdata")
+    steps.append(
+        "on the platform, set the time between SIGTERM and SIGKILL above WORKER_DRAIN_SECONDS (20): Compose's "
+        "stop_grace_period is 10 s"
+    )
     if kind.named:
         steps.append("one test of the domain: what the service does with real data; the faults are covered")
     return steps

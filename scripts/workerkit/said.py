@@ -7,9 +7,11 @@ import io
 import tokenize
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from hashlib import sha256
 
 
+@cache
 def said(text: str) -> str:
     """A short hash of the code and the comments of a file; of its text when it cannot be parsed. The same
     with each version of Python, for the copy was perhaps written with another one.
