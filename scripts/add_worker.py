@@ -18,8 +18,8 @@
 
 The files that several workers share are written once; a second run changes nothing. What is there with
 other content is never overwritten without --force. Either all files are written or none is. Files that are
-there get lines added where that is certain (requirements, Procfile, what creates the tables); --dry-run shows
-them as a diff, --no-edit only says them.
+there get lines added where that is certain (requirements, Procfile, what creates the tables, README.md);
+--dry-run shows them as a diff, --no-edit only says them.
 
 `upgrade` brings the copies up to these templates. What the project changed stays, what the templates changed
 comes in; where both changed the same lines, both stand between <<<<<<< yours and >>>>>>> template. What
@@ -127,6 +127,7 @@ def add(args: argparse.Namespace) -> int:
         extras=tuple(args.extras),
         force=args.force,
         edit=args.edit,
+        readme=args.readme,
     )
     addition = plan_addition(fit, options)
     if not args.dry_run:
@@ -231,6 +232,12 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--force", action="store_true", help="replace files that differ")
         command.add_argument(
             "--no-edit", dest="edit", action="store_false", help="leave files that exist alone; only say what"
+        )
+        command.add_argument(
+            "--no-readme",
+            dest="readme",
+            action="store_false",
+            help="leave README.md alone; it gets a section",
         )
         command.add_argument("--dry-run", action="store_true", help="only show what would be written")
     inspecting = commands.add_parser(

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from workerkit import advice, landing
+from workerkit import advice, landing, readme_edit
 from workerkit.brokers import Broker
 from workerkit.consumer import SERVICE_SESSION, consumer
 from workerkit.cron_job import CronJobOptions, cron_job
@@ -50,6 +50,8 @@ class Options:
     force: bool = False
     edit: bool = True
     """Whether existing files may be edited: dependencies, process lists, what creates the tables."""
+    readme: bool = True
+    """Whether README.md gets a line about the worker."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -136,7 +138,8 @@ def plan_addition(fit: Fit, options: Options) -> Addition:
     changes += new_migrations(project, migrations, kind.tables, options.now, options.head)
     addition = Addition(project, options, type_, changes, [], advice.remarks(project, kind, service, changes))
     used = libraries(modules.values()) | fit.libraries
-    edited = edits(fit, broker, used, addition.processes) if options.edit else Edits()
+    readme = readme_edit.line(options.name, addition.run, addition.prove) if options.readme else ""
+    edited = edits(fit, broker, used, addition.processes, readme) if options.edit else Edits()
     todo = advice.left_to_do(
         project,
         kind,
@@ -144,6 +147,7 @@ def plan_addition(fit: Fit, options: Options) -> Addition:
         used,
         extras=options.extras,
         has_alembic=migrations is not None,
+        type_="" if options.type else type_,
         done=edited.done,
     )
     return replace(

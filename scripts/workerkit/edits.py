@@ -1,4 +1,5 @@
-"""Small edits of files that the project has: dependencies, the list of processes, what creates the tables.
+"""Small edits of files that the project has: dependencies, the list of processes, what creates the tables,
+the README.
 
 Each one is made where it is certain, and is otherwise left to the user with the exact text.
 """
@@ -16,6 +17,7 @@ from workerkit.fit import Fit
 from workerkit.look import Code
 from workerkit.look_around import processes_of
 from workerkit.plan import EDITED, Change, Target
+from workerkit.readme_edit import add_section
 from workerkit.requirement_edit import add_requirements
 
 RUNTIME, TESTING, TABLES = "runtime", "testing", "tables"
@@ -31,8 +33,10 @@ class Edits:
     todo: list[str] = field(default_factory=list)
 
 
-def edits(fit: Fit, broker: Broker, libraries: Iterable[str], processes: Mapping[str, str]) -> Edits:
-    """All edits that adding a worker means. Nothing is written."""
+def edits(
+    fit: Fit, broker: Broker, libraries: Iterable[str], processes: Mapping[str, str], readme: str = ""
+) -> Edits:
+    """All edits that adding a worker means. Nothing is written. `readme` is what the README says of it."""
     texts: dict[Path, str] = {}
     done: set[str] = set()
     todo: list[str] = []
@@ -45,6 +49,8 @@ def edits(fit: Fit, broker: Broker, libraries: Iterable[str], processes: Mapping
     add_processes(fit, texts, processes, todo)
     if know_tables(fit, texts, todo):
         done.add(TABLES)
+    left = add_section(fit.project, texts, readme) if readme else ""
+    todo += [left] if left else []
     return Edits([change(path, text) for path, text in texts.items()], frozenset(done), todo)
 
 

@@ -393,6 +393,23 @@ def test_consumers_of_both_brokers_share_what_is_no_brokers(
     assert script("diff", "--project", shop).code == 0
 
 
+def test_what_platform_and_other_programs_have_to_know(
+    shop: Path, add_consumer: Script, script: Script
+) -> None:
+    consumer, given = (
+        " ".join(add_consumer(shop, "--format", "json", "--dry-run", *options, broker=broker).data["todo"])
+        for broker, options in (("redis", ()), ("rabbitmq", ("--type", "billing.paid.v2")))
+    )
+    relay = " ".join(script("outbox-relay", "--project", shop, "--dry-run", "--format", "json").data["todo"])
+
+    assert all("WORKER_DRAIN_SECONDS (20)" in todo for todo in (consumer, given, relay))
+    assert "--type with the type that it gives them, not shop.order.paid.v1" in consumer
+    assert "before the first one, for it declares" in given
+    assert "another program" not in relay
+    assert "--type" not in given
+    assert "declares" not in consumer
+
+
 @pytest.mark.parametrize("broker", BROKERS)
 def test_a_relay_goes_where_the_consumers_are(
     shop: Path, add_consumer: Script, script: Script, broker: str
