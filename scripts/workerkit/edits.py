@@ -9,17 +9,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from workerkit import dependencies
 from workerkit.brokers import Broker
-from workerkit.compose_edit import with_services
-from workerkit.files import text_of_file
 from workerkit.fit import Fit
 from workerkit.look import Code
-from workerkit.look_around import processes_of
 from workerkit.plan import EDITED, Change, Target
+from workerkit.process_edit import add_processes, editable
 from workerkit.readme_edit import add_section
 from workerkit.requirement_edit import add_requirements
 
@@ -49,7 +46,7 @@ def edits(
         if added is not None:
             done.add(what)
             todo += [added] if added and added not in todo else []
-    add_processes(fit, texts, processes, todo)
+    add_processes(fit.project.root, texts, processes, todo)
     if know_tables(fit, texts, todo):
         done.add(TABLES)
     left = add_section(fit.project, texts, readme) if readme else ""
@@ -60,60 +57,6 @@ def edits(
 def change(path: Path, text: str) -> Change:
     """An edit of an existing file."""
     return Change(Target(path, text, "edit"), EDITED, path.read_text(encoding="utf-8"))
-
-
-def editable(path: Path) -> str | None:
-    """The text of a file that can be written back as it is; None for one that cannot."""
-    try:
-        raw = path.read_bytes()
-        text = raw.decode("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
-    return None if "\r" in text or text.startswith("\ufeff") or path.is_symlink() else text
-
-
-def add_processes(fit: Fit, texts: dict[Path, str], processes: Mapping[str, str], todo: list[str]) -> None:
-    """Append the processes to the Procfile and to the compose file."""
-    root = fit.project.root
-    path = root / "Procfile"
-    text = editable(path)
-    if text is not None:
-        names = {line.partition(":")[0].strip() for line in text.splitlines()}
-        lines = [f"{name}: {in_shell(command)}\n" for name, command in processes.items() if name not in names]
-        if lines:
-            texts[path] = text + ("" if text.endswith("\n") or not text else "\n") + "".join(lines)
-    add_services(root, texts, processes, todo)
-
-
-def add_services(root: Path, texts: dict[Path, str], processes: Mapping[str, str], todo: list[str]) -> None:
-    """Append services to the compose file; say what one needs that cannot be edited for certain."""
-    files = {name: found for name, found in processes_of(root).items() if "compose" in Path(name).name}
-    for name, services in files.items():
-        wanted = {process.replace("_", "-"): command for process, command in processes.items()}
-        missing = {process: command for process, command in wanted.items() if process not in services}
-        if services and missing:
-            path = root / name
-            text = editable(path) if len(files) == 1 else None
-            edited = with_services(text, missing, partial(beside, root, path)) if text is not None else None
-            if edited is not None:
-                texts[path] = edited
-                continue
-            like = next((s for s in services if s in ("api", "app", "web", "backend")), services[0])
-            lines_of = "; ".join(f"`{process}` with command: {c}" for process, c in missing.items())
-            todo.append(
-                f"in {name}, services like `{like}` (same image and environment, no ports): {lines_of}"
-            )
-
-
-def beside(root: Path, path: Path, name: str) -> str | None:
-    """The text of a file that another one names; None when it is not in the project."""
-    found = (path.parent / name).resolve()
-    return text_of_file(found) if found.is_relative_to(root) else None
-
-
-def in_shell(command: str) -> str:
-    """A command for a list of processes that a shell runs: SIGTERM has to reach the worker, not the shell."""
-    return f"exec {command}"
 
 
 def know_tables(fit: Fit, texts: dict[Path, str], todo: list[str]) -> bool:

@@ -7,10 +7,10 @@ from collections import Counter
 from typing import Any
 
 from workerkit.add import Addition
-from workerkit.edits import in_shell
 from workerkit.kinds import KINDS, Kind
 from workerkit.look_around import COMPOSE
 from workerkit.plan import Change
+from workerkit.process_edit import in_shell
 
 ROLES = ("worker", "core", "model", "migration", "test")
 

@@ -12,7 +12,8 @@ from workerkit.project import Project
 from workerkit.record import read_record
 from workerkit.source import Module
 from workerkit.templates import libraries
-from workerkit.upgrade import REMOVED, UNRESOLVED, Step, Upgrade, new_tables
+from workerkit.upgrade import Upgrade, new_tables
+from workerkit.upgrade_step import REMOVED, UNRESOLVED, Step
 
 
 def left_to_do(upgrade: Upgrade) -> Iterator[str]:
