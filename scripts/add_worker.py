@@ -14,17 +14,24 @@
   add_worker.py inspect --project PATH
   add_worker.py list --format json
   add_worker.py diff --project PATH
+  add_worker.py upgrade --project PATH --dry-run
 
 The files that several workers share are written once; a second run changes nothing. What is there with
 other content is never overwritten without --force. Either all files are written or none is. Files that are
-there get lines added where that is certain (requirements, Procfile, what creates the tables); --dry-run shows
-them as a diff, --no-edit only says them.
+there get lines added where that is certain (requirements, Procfile, what creates the tables, README.md);
+--dry-run shows them as a diff, --no-edit only says them.
 
-Exit codes: 0 done, or nothing to do; 1 `diff` found differences; 2 wrong command line; 3 the project's
-package was not found or lacks what a worker builds on; 4 the service method does not exist or no worker can
-call it; 5 a file or name is taken, or a link leads out of the project; 6 the migrations have no single
-head; 7 not writable, nothing was written; 8 a template is missing. Errors are one line on stderr, data go to
-stdout, remarks to stderr.
+`upgrade` brings the copies up to these templates. What the project changed stays, what the templates changed
+comes in; where both changed the same lines, both stand between <<<<<<< yours and >>>>>>> template. What
+landed is on record in workers.lock, which belongs into the repository. Workers, their own tests and
+migrations are the project's and stay as they are.
+
+Exit codes: 0 done, or nothing to do; 1 `diff` found differences, `upgrade` left conflicts; 2 wrong command
+line; 3 the project's package was not found or lacks what a worker builds on; 4 the service method does not
+exist or no worker can call it; 5 a file or name is taken, or a link leads out of the project; 6 the
+migrations have no single head; 7 not writable, nothing was written; 8 a template is missing; 9 `upgrade`
+would change files that are not committed. Errors are one line on stderr, data go to stdout, remarks to
+stderr.
 """
 
 from __future__ import annotations
@@ -38,6 +45,7 @@ if sys.version_info < (3, 11):  # noqa: UP036  # the next imports would only say
     sys.exit(2)
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # python -P and -I leave it out
@@ -54,6 +62,9 @@ from workerkit.inspection import inspected
 from workerkit.kinds import KINDS, TRACKED_TASK, Kind
 from workerkit.presence import chosen
 from workerkit.tracked_task import TaskOptions
+from workerkit.upgrade import plan_upgrade
+from workerkit.upgrade_advice import remarks
+from workerkit.upgrade_report import upgraded
 from workerkit.write import write_all
 
 WITH_BROKER = (
@@ -116,6 +127,7 @@ def add(args: argparse.Namespace) -> int:
         extras=tuple(args.extras),
         force=args.force,
         edit=args.edit,
+        readme=args.readme,
     )
     addition = plan_addition(fit, options)
     if not args.dry_run:
@@ -150,6 +162,23 @@ def show_differences(args: argparse.Namespace) -> int:
         sys.stderr.write("note: no workers of these templates in this project\n")
     print(comparison.report(args.format))
     return EXIT_DIFFERENT if comparison.different else EXIT_OK
+
+
+def upgrade(args: argparse.Namespace) -> int:
+    """Bring the project's copies up to the templates."""
+    project = fit_of(args).project
+    plan = plan_upgrade(project, datetime.now(UTC), args.head)
+    if not plan.steps:
+        sys.stderr.write("note: no workers of these templates in this project\n")
+    told = upgraded(plan, dry_run=args.dry_run, format_=args.format)
+    if not args.dry_run:
+        if not args.force:
+            plan.check_committed()
+        write_all(project.root, {c.target.path: c.target.text for c in plan.changes if c.writes})
+    print(told)
+    for remark in remarks(plan):
+        sys.stderr.write(f"note: {remark}\n")
+    return EXIT_DIFFERENT if plan.conflicts else EXIT_OK
 
 
 def parser() -> argparse.ArgumentParser:
@@ -204,6 +233,12 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--no-edit", dest="edit", action="store_false", help="leave files that exist alone; only say what"
         )
+        command.add_argument(
+            "--no-readme",
+            dest="readme",
+            action="store_false",
+            help="leave README.md alone; it gets a section",
+        )
         command.add_argument("--dry-run", action="store_true", help="only show what would be written")
     inspecting = commands.add_parser(
         "inspect", help="what a project is made of, and how workers would fit in"
@@ -216,6 +251,12 @@ def parser() -> argparse.ArgumentParser:
     differences = commands.add_parser("diff", help="how the project's copies differ from the templates")
     differences.set_defaults(command=show_differences)
     add_options(differences)
+    upgrading = commands.add_parser("upgrade", help="bring the project's copies up to the templates")
+    upgrading.set_defaults(command=upgrade)
+    add_options(upgrading)
+    upgrading.add_argument("--head", help="the migration to build on, where a new table needs one")
+    upgrading.add_argument("--force", action="store_true", help="even when files are not committed")
+    upgrading.add_argument("--dry-run", action="store_true", help="only show what would be written")
     return whole
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from workerkit import advice, landing
+from workerkit import advice, landing, readme_edit
 from workerkit.brokers import Broker
 from workerkit.consumer import SERVICE_SESSION, consumer
 from workerkit.cron_job import CronJobOptions, cron_job
@@ -16,10 +16,12 @@ from workerkit.fit import Fit
 from workerkit.imports import wrapped
 from workerkit.kinds import CELERY_APP, CRON, DEAD_LETTERS, JOBS, RUNNER, Kind, last
 from workerkit.llm_job import PROMPT, llm_job, read_prompt
-from workerkit.migrations import Migrations, read_migrations
-from workerkit.plan import SAME, Change, Target, copies, decide, init_files
+from workerkit.migrations import read_migrations
+from workerkit.new_migrations import new_migrations
+from workerkit.plan import Change, Target, copies, decide, init_files
 from workerkit.presence import check_relay
 from workerkit.project import Project
+from workerkit.record import after_adding
 from workerkit.requirements import check_requirements
 from workerkit.service import Service, read_service
 from workerkit.signature import is_plain_name
@@ -48,6 +50,8 @@ class Options:
     force: bool = False
     edit: bool = True
     """Whether existing files may be edited: dependencies, process lists, what creates the tables."""
+    readme: bool = True
+    """Whether README.md gets a line about the worker."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -121,14 +125,21 @@ def plan_addition(fit: Fit, options: Options) -> Addition:
         own = [own_target(project, modules[kind.worker], text, options.name)]
         if renamed(SERVICE_SESSION, project.package) in text:
             modules |= closure([template(SERVICE_SESSION)])
-    targets = [*own, *copies(project, modules, but=generated), *shims]
+    copied = [
+        *copies(project, modules, but=generated),
+        *landing.supports(project, kind, broker, options.name, test_words(options)),
+    ]
+    targets = [*own, *copied, *shims]
     targets += init_files(project, targets)
-    targets += landing.tests(project, kind, broker, options.name, test_words(options))
+    targets += [landing.test(project, kind, broker, options.name, test_words(options))]
     migrations = read_migrations(project)
-    changes = decide(project, targets, force=options.force) + migration(project, migrations, options)
+    changes = decide(project, targets, force=options.force)
+    changes += after_adding(project, changes, {target.path for target in copied})
+    changes += new_migrations(project, migrations, kind.tables, options.now, options.head)
     addition = Addition(project, options, type_, changes, [], advice.remarks(project, kind, service, changes))
     used = libraries(modules.values()) | fit.libraries
-    edited = edits(fit, broker, used, addition.processes) if options.edit else Edits()
+    readme = readme_edit.line(options.name, addition.run, addition.prove) if options.readme else ""
+    edited = edits(fit, broker, used, addition.processes, readme) if options.edit else Edits()
     todo = advice.left_to_do(
         project,
         kind,
@@ -136,6 +147,7 @@ def plan_addition(fit: Fit, options: Options) -> Addition:
         used,
         extras=options.extras,
         has_alembic=migrations is not None,
+        type_="" if options.type else type_,
         done=edited.done,
     )
     return replace(
@@ -205,21 +217,3 @@ def own_target(project: Project, template: Module, text: str, name: str) -> Targ
     """The worker's own file."""
     folder = renamed(template.name.rpartition(".")[0], project.package).split(".")
     return Target(project.import_root.joinpath(*folder) / f"{name}.py", text, "worker")
-
-
-def migration(project: Project, migrations: Migrations | None, options: Options) -> list[Change]:
-    """The migrations that create the worker's tables, unless some do so already."""
-    if migrations is None:
-        return []
-    changes, head = [], options.head
-    for table in options.kind.tables:
-        done = migrations.creates(table)
-        if done is not None:
-            text = done.path.read_text(encoding="utf-8")
-            changes.append(Change(Target(done.path, text, "migration"), SAME, text))
-            continue
-        path, text = migrations.new(table, options.now, head)
-        changes += decide(project, [Target(path, text, "migration")], force=False)
-        migrations = migrations.followed_by(path, text)
-        head = migrations.revisions[-1].id
-    return changes

@@ -39,9 +39,12 @@ def left_to_do(
     *,
     extras: Iterable[str] = (),
     has_alembic: bool,
+    type_: str = "",
     done: Collection[str] = (),
 ) -> list[str]:
-    """The steps that are left to the user; `done` are those that edits have taken over."""
+    """The steps that are left to the user; `done` are those that edits have taken over, `type_` is a message
+    type that was made up.
+    """
     runtime, testing = dependencies.missing(project, broker, libraries)
     place = dependencies.where(project)
     steps = []
@@ -66,9 +69,25 @@ def left_to_do(
     steps += [f"wire {extra}: {WIRING[extra]}" for extra in extras if extra in WIRING]
     if kind.is_cron_job:
         steps.append("where the system has no time zones, as slim images: add tzdata")
+    steps += deployment(kind, broker, type_)
     if kind.named:
         steps.append("one test of the domain: what the service does with real data; the faults are covered")
     return steps
+
+
+def deployment(kind: Kind, broker: Broker, type_: str) -> Iterator[str]:
+    """What the platform and other programs have to know."""
+    yield (
+        "give the processes longer between SIGTERM and SIGKILL than WORKER_DRAIN_SECONDS (20): Docker and "
+        "Compose give 10 s (stop_grace_period)"
+    )
+    if kind.is_consumer and type_:
+        yield f"if another program sends the messages: --type with the type that it gives them, not {type_}"
+    if kind.is_consumer and broker.name == "rabbitmq":
+        yield (
+            "if another program sends the messages: start the worker before the first one, for it declares "
+            "the exchange and its queue, and RabbitMQ drops what no queue is bound for"
+        )
 
 
 def creation(project: Project, table: str) -> str:

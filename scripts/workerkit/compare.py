@@ -44,7 +44,14 @@ class Comparison:
 
 
 def compare(project: Project) -> Comparison:
-    """Compare all copies. What belongs to the user, the consumers themselves, is left out."""
+    """Compare all copies."""
+    return Comparison(project, [decide_one(project, target, force=True) for target in copied(project)])
+
+
+def copied(project: Project) -> list[Target]:
+    """What the workers of a project are made of. What belongs to the user, the consumers themselves and their
+    tests, is left out.
+    """
     workers = list(present(project))
     modules: dict[str, Module] = {}
     for kind, broker in workers:
@@ -52,8 +59,7 @@ def compare(project: Project) -> Comparison:
     modules |= closure(template(name) for name in extras() if has(project, name))
     own = {kind.worker for kind, _ in workers if kind.named}
     targets = [*copies(project, modules, but=own)]
-    targets += support_targets(project) if workers else []
-    return Comparison(project, [decide_one(project, target, force=True) for target in targets])
+    return targets + (support_targets(project) if workers else [])
 
 
 def extras() -> set[str]:
@@ -63,9 +69,11 @@ def extras() -> set[str]:
 
 
 def support_targets(project: Project) -> list[Target]:
-    """The tests' shared support, if the project has it."""
+    """The tests' shared support, as far as the project has some."""
+    groups = (TEST_SUPPORT, *(broker.test_support for broker in (*BROKERS.values(), LLM)))
     return [
         Target(project.tests / path, landing.support(project, text_of(f"tests/{path}")), "test")
-        for path in (*TEST_SUPPORT, *(path for b in (*BROKERS.values(), LLM) for path in b.test_support))
-        if (project.tests / path).exists()
+        for group in groups
+        if any((project.tests / path).exists() for path in group)
+        for path in group
     ]

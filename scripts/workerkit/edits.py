@@ -1,4 +1,5 @@
-"""Small edits of files that the project has: dependencies, the list of processes, what creates the tables.
+"""Small edits of files that the project has: dependencies, the list of processes, what creates the tables,
+the README.
 
 Each one is made where it is certain, and is otherwise left to the user with the exact text.
 """
@@ -14,8 +15,9 @@ from workerkit import dependencies
 from workerkit.brokers import Broker
 from workerkit.fit import Fit
 from workerkit.look import Code
-from workerkit.look_around import processes_of
 from workerkit.plan import EDITED, Change, Target
+from workerkit.process_edit import add_processes, editable
+from workerkit.readme_edit import add_section
 from workerkit.requirement_edit import add_requirements
 
 RUNTIME, TESTING, TABLES = "runtime", "testing", "tables"
@@ -31,8 +33,10 @@ class Edits:
     todo: list[str] = field(default_factory=list)
 
 
-def edits(fit: Fit, broker: Broker, libraries: Iterable[str], processes: Mapping[str, str]) -> Edits:
-    """All edits that adding a worker means. Nothing is written."""
+def edits(
+    fit: Fit, broker: Broker, libraries: Iterable[str], processes: Mapping[str, str], readme: str = ""
+) -> Edits:
+    """All edits that adding a worker means. Nothing is written. `readme` is what the README says of it."""
     texts: dict[Path, str] = {}
     done: set[str] = set()
     todo: list[str] = []
@@ -42,52 +46,17 @@ def edits(fit: Fit, broker: Broker, libraries: Iterable[str], processes: Mapping
         if added is not None:
             done.add(what)
             todo += [added] if added and added not in todo else []
-    add_processes(fit, texts, processes, todo)
+    add_processes(fit.project.root, texts, processes, todo)
     if know_tables(fit, texts, todo):
         done.add(TABLES)
+    left = add_section(fit.project, texts, readme) if readme else ""
+    todo += [left] if left else []
     return Edits([change(path, text) for path, text in texts.items()], frozenset(done), todo)
 
 
 def change(path: Path, text: str) -> Change:
     """An edit of an existing file."""
     return Change(Target(path, text, "edit"), EDITED, path.read_text(encoding="utf-8"))
-
-
-def editable(path: Path) -> str | None:
-    """The text of a file that can be written back as it is; None for one that cannot."""
-    try:
-        raw = path.read_bytes()
-        text = raw.decode("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
-    return None if "\r" in text or text.startswith("\ufeff") or path.is_symlink() else text
-
-
-def add_processes(fit: Fit, texts: dict[Path, str], processes: Mapping[str, str], todo: list[str]) -> None:
-    """Append the processes to the Procfile; say what a compose file needs."""
-    root = fit.project.root
-    path = root / "Procfile"
-    text = editable(path)
-    if text is not None:
-        names = {line.partition(":")[0].strip() for line in text.splitlines()}
-        lines = [f"{name}: {in_shell(command)}\n" for name, command in processes.items() if name not in names]
-        if lines:
-            texts[path] = text + ("" if text.endswith("\n") or not text else "\n") + "".join(lines)
-    for name, services in processes_of(root).items():
-        missing = {
-            process: c for process, c in processes.items() if process.replace("_", "-") not in services
-        }
-        if "compose" in Path(name).name and services and missing:
-            like = next((s for s in services if s in ("api", "app", "web", "backend")), services[0])
-            lines_of = "; ".join(f"`{p.replace('_', '-')}` with command: {c}" for p, c in missing.items())
-            todo.append(
-                f"in {name}, services like `{like}` (same image and environment, no ports): {lines_of}"
-            )
-
-
-def in_shell(command: str) -> str:
-    """A command for a list of processes that a shell runs: SIGTERM has to reach the worker, not the shell."""
-    return f"exec {command}"
 
 
 def know_tables(fit: Fit, texts: dict[Path, str], todo: list[str]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 EXIT_OK = 0
-EXIT_DIFFERENT = 1  # of `diff`, as diff(1) has it
+EXIT_DIFFERENT = 1  # of `diff`, as diff(1) has it, and of `upgrade` with conflicts, as merge(1) has it
 EXIT_USAGE = 2  # argparse uses it too
 
 
@@ -51,3 +51,9 @@ class TemplateError(AddWorkerError):
     """The skill's own templates are incomplete."""
 
     exit_code = 8
+
+
+class UncommittedError(AddWorkerError):
+    """Files to change have changes that nobody committed."""
+
+    exit_code = 9

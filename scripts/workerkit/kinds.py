@@ -59,6 +59,11 @@ class Kind:
         return self.example.template if self.example is not None else RELAY
 
     @property
+    def is_consumer(self) -> bool:
+        """Whether it takes messages that any program may send."""
+        return self.example is CONSUMER
+
+    @property
     def is_cron_job(self) -> bool:
         """Whether it is a cron job."""
         return self.example is CRON_JOB

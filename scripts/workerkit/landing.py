@@ -22,17 +22,22 @@ DATABASE_VARIABLE = "DATABASE_URL"
 ENTRY = {"replica.py": "main", "redis_lab.py": "start", "rabbit_lab.py": "start", "llm_lab.py": "start"}
 
 
-def tests(
+def test(project: Project, kind: Kind, broker: Broker, name: str, words: Mapping[str, str]) -> Target:
+    """The worker's test, in which `words` are replaced."""
+    text = worker_test(project, kind, broker, name, words)
+    return Target(project.tests / FOLDER / test_name(kind, name), text, "test")
+
+
+def supports(
     project: Project, kind: Kind, broker: Broker, name: str, words: Mapping[str, str]
 ) -> Iterator[Target]:
-    """Targets for the worker's test, in which `words` are replaced, and for the support that all share."""
+    """The support that all tests share, as far as the worker's test needs it."""
     test = worker_test(project, kind, broker, name, words)
     for path in (*TEST_SUPPORT, *broker.test_support):
         text = support(project, text_of(f"tests/{path}"))
         entry = ENTRY.get(path.rpartition("/")[2])
         needed = fixtures_of(test) if entry is None else frozenset({entry})
         yield Target(project.tests / path, text, "test", needed)
-    yield Target(project.tests / FOLDER / test_name(kind, name), test, "test")
 
 
 def test_name(kind: Kind, name: str) -> str:

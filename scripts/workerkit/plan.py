@@ -17,14 +17,16 @@ from workerkit.templates import PACKAGE, needs, renamed, rewritten
 
 UNENDED = "\\ No newline at end of file\n"
 NEW, SAME, KEPT, REPLACED, EDITED = "new", "same", "kept", "replaced", "edited"
+MERGED, CONFLICT = "merged", "conflict"
 
 
 @dataclass(frozen=True)
 class Target:
     """A file that should be in the project.
 
-    `role` is worker, core, model, migration, test or edit. `needed` are the names that others import from
-    it: a file with these names may differ, because it is an older or edited copy. None: it may not differ.
+    `role` is worker, core, model, migration, test, record or edit. `needed` are the names that others import
+    from it: a file with these names may differ, because it is an older or edited copy. None: it may not
+    differ.
     """
 
     path: Path
@@ -44,7 +46,7 @@ class Change:
     @property
     def writes(self) -> bool:
         """Whether the file is written."""
-        return self.state in (NEW, REPLACED, EDITED)
+        return self.state in (NEW, REPLACED, EDITED, MERGED, CONFLICT)
 
     @property
     def lines(self) -> int:
@@ -54,13 +56,13 @@ class Change:
     @property
     def shows(self) -> bool:
         """Whether the report has to show what becomes of an existing file."""
-        return self.state in (REPLACED, EDITED)
+        return self.writes and self.state != NEW
 
     def diff(self, project: Project) -> str:
         """What differs, from the project's text to the template's."""
         name = project.shown(self.target.path)
         old, new = self.old.splitlines(keepends=True), self.target.text.splitlines(keepends=True)
-        was, is_ = ("before", "after") if self.state == EDITED else ("project", "template")
+        was, is_ = ("project", "template") if self.state in (REPLACED, NEW) else ("before", "after")
         found = difflib.unified_diff(old, new, f"{name} ({was})", f"{name} ({is_})")
         return "".join(line if line.endswith("\n") else f"{line}\n{UNENDED}" for line in found)
 

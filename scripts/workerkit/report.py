@@ -7,9 +7,10 @@ from collections import Counter
 from typing import Any
 
 from workerkit.add import Addition
-from workerkit.edits import in_shell
 from workerkit.kinds import KINDS, Kind
+from workerkit.look_around import COMPOSE
 from workerkit.plan import Change
+from workerkit.process_edit import in_shell
 
 ROLES = ("worker", "core", "model", "migration", "test")
 
@@ -111,7 +112,7 @@ def text(addition: Addition, *, dry_run: bool) -> str:
     lines += ["", "left to do"]
     lines += [f"  - {step}" for step in addition.todo]
     lines += [f"  - set {name} (such as {value})" for name, value in environment(addition).items()]
-    if all(change.target.path.name != "Procfile" for change in addition.changes):
+    if not {change.target.path.name for change in addition.changes} & {"Procfile", *COMPOSE}:
         lines += [f"  - process, for example in a Procfile:  {line}" for line in procfile(addition)]
     lines += ["", f"run    {addition.run}", f"prove  {addition.prove}"]
     if addition.dead_letters:

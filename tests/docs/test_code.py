@@ -93,8 +93,8 @@ def test_commands_of_the_script_work(document: Document, line: str, tmp_path: Pa
 @pytest.mark.parametrize("document", ALL, ids=ids)
 def test_subcommands_and_options_are_those_of_the_script(document: Document) -> None:
     named = re.findall(r"(?:`|python3 )(?:scripts/)?add_worker\.py ([\w-]+)", document.text)
-    assert set(named) <= {*KINDS, "inspect", "list", "diff", "KIND"}
-    words = ("redis-consumer", "cron-job", "celery-task", "llm-job", "inspect", "list")
+    assert set(named) <= {*KINDS, "inspect", "list", "diff", "upgrade", "KIND"}
+    words = ("redis-consumer", "cron-job", "celery-task", "llm-job", "inspect", "list", "upgrade")
     commands = [[str(CHECK)], [str(SCRIPT)], *([str(SCRIPT), word] for word in words)]
     help_ = "".join(
         subprocess.run(

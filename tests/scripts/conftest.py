@@ -146,7 +146,8 @@ def add_llm(script: Script) -> Script:
         calls: str = STORE_SUMMARY,
         prompt: str = "summary_prompt",
     ) -> Run:
-        return script("llm-job", name, "--calls", calls, "--prompt", prompt, "--project", project, *options)
+        given = ("--calls", calls, "--prompt", prompt, "--project", project, "--no-readme")
+        return script("llm-job", name, *given, *options)
 
     return add
 

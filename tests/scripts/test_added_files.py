@@ -14,6 +14,7 @@ import pytest
 from workerkit import dependencies, write
 from workerkit.brokers import BROKERS
 from workerkit.errors import WriteError
+from workerkit.record import NAME as RECORD
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "templates"
@@ -374,14 +375,14 @@ def test_consumers_of_both_brokers_share_what_is_no_brokers(
     shop: Path, add_consumer: Script, script: Script, tree: Tree
 ) -> None:
     add_consumer(shop)
-    before = tree(shop)
+    before = {name: text for name, text in tree(shop).items() if name != RECORD}
 
     added = add_consumer(
         shop, broker="rabbitmq", name="order_cancelled", calls="app.services.orders:OrderService.cancel"
     )
 
     assert added.code == 0, added.err
-    new = tree(shop).keys() - before.keys()
+    new = tree(shop).keys() - before.keys() - {RECORD}
     assert {name for name in new if not name.startswith("app/core/rabbit")} == {
         "app/consumers/order_cancelled.py",
         "tests/workers/rabbit_lab.py",
@@ -390,6 +391,23 @@ def test_consumers_of_both_brokers_share_what_is_no_brokers(
     assert "app/core/rabbit_consumer.py" in new
     assert {name: tree(shop)[name] for name in before} == before
     assert script("diff", "--project", shop).code == 0
+
+
+def test_what_platform_and_other_programs_have_to_know(
+    shop: Path, add_consumer: Script, script: Script
+) -> None:
+    consumer, given = (
+        " ".join(add_consumer(shop, "--format", "json", "--dry-run", *options, broker=broker).data["todo"])
+        for broker, options in (("redis", ()), ("rabbitmq", ("--type", "billing.paid.v2")))
+    )
+    relay = " ".join(script("outbox-relay", "--project", shop, "--dry-run", "--format", "json").data["todo"])
+
+    assert all("WORKER_DRAIN_SECONDS (20)" in todo for todo in (consumer, given, relay))
+    assert "--type with the type that it gives them, not shop.order.paid.v1" in consumer
+    assert "before the first one, for it declares" in given
+    assert "another program" not in relay
+    assert "--type" not in given
+    assert "declares" not in consumer
 
 
 @pytest.mark.parametrize("broker", BROKERS)

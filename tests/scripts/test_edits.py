@@ -124,6 +124,53 @@ def test_files_of_another_kind_are_left_alone(
     assert "order_paid: exec python -m acme.background.workers.run order_paid" in added.out
 
 
+OTHER = "# Acme\n\nAn API.\n"
+LATER = "\n## License\n\nNone.\n"
+
+
+def test_readme_gets_one_section_for_all_workers(add_to: Script, tmp_path: Path) -> None:
+    readme = SHAPES["async-src"].build(tmp_path / "async-src") / "README.md"
+    readme.write_text(OTHER)
+
+    shown = add_to("async-src", "--dry-run")
+    add_to("async-src")
+    first = readme.read_text()
+    readme.write_text(first + LATER)
+    add_to("async-src", worker="order_again")
+    add_to("async-src", worker="order_again")
+
+    assert "+## Background workers\n" in shown.out
+    line = "- `{0}`: run `python -m acme.background.workers.run {0}`, prove `python -m pytest tests/workers/"
+    assert first.startswith(f"{OTHER}\n## Background workers\n\n")
+    assert first.count(line.format("order_paid")) == 1
+    both = f"{first}{line.format('order_again')}test_worker_order_again.py`\n"
+    assert readme.read_text() == both + LATER
+
+
+def test_readme_that_somebody_has_edited_is_left_alone(add_to: Script, tmp_path: Path) -> None:
+    readme = SHAPES["async-src"].build(tmp_path / "async-src") / "README.md"
+    readme.write_text(OTHER + "\n## Background workers\n\nAsk Ann.\n" + LATER)
+    before = readme.read_text()
+
+    added = add_to("async-src", "--format", "json")
+
+    assert readme.read_text() == before
+    assert any(
+        step.startswith("in README.md, Background workers: - `order_paid`") for step in added.data["todo"]
+    )
+
+
+@pytest.mark.parametrize("option", ["--no-readme", "--no-edit"])
+def test_readme_is_left_alone_when_asked(add_to: Script, tmp_path: Path, option: str) -> None:
+    readme = SHAPES["async-src"].build(tmp_path / "async-src") / "README.md"
+    readme.write_text(OTHER)
+
+    added = add_to("async-src", option, "--format", "json")
+
+    assert readme.read_text() == OTHER
+    assert not any("README" in step for step in added.data["todo"])
+
+
 @pytest.mark.parametrize(
     "text",
     [

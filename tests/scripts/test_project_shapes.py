@@ -20,7 +20,7 @@ def test_renamed_package_below_src(
     acme: Path, add_consumer: Script, script: Script, tree: Tree, broker: str
 ) -> None:
     added = add_consumer(acme, "--format", "json", broker=broker, calls=ACME)
-    relay = script("outbox-relay", "--project", acme, "--format", "json")
+    relay = script("outbox-relay", "--no-readme", "--project", acme, "--format", "json")
 
     assert (added.code, relay.code) == (0, 0), added.err + relay.err
     assert added.data["package"] == "acme"

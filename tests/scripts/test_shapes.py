@@ -146,7 +146,9 @@ print("\\n".join(made))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [shape for shape in FITTING if shape.runs], ids=lambda shape: shape.name)
-def test_all_kinds_live_in_one_project(shape: Shape, script: Script, tmp_path: Path) -> None:
+def test_all_kinds_live_in_one_project(
+    shape: Shape, script: Script, tmp_path: Path, types_cache: Path
+) -> None:
     # Given a project with a worker of each kind, added from the last to the first
     project = with_questions(shape.build(tmp_path / "project"))
     options = shape.options
@@ -179,6 +181,24 @@ def test_all_kinds_live_in_one_project(shape: Shape, script: Script, tmp_path: P
     columns = {line.split()[0] for line in tables["inbox_message"].strip().splitlines()}
     assert columns == {"consumer", "message_id", "received_at", "CONSTRAINT", "PRIMARY"} & columns
     assert {"consumer", "message_id", "received_at"} <= columns
+
+    # And the type checker finds nothing where the project has one
+    if "mypy" in fit.project.pyproject.get("tool", {}):
+        typed = mypy(project, fit.project.own_folder, types_cache)
+        assert typed.startswith("Success: no issues found in 1"), typed  # in more than 100 files
+        ledger.adopt([f"MYPY   {shape.name:<18} {typed.strip()}"])
+
+
+@pytest.fixture(scope="session")
+def types_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What mypy knows of the libraries, once for all projects."""
+    return tmp_path_factory.mktemp("mypy")
+
+
+def mypy(project: Path, folder: Path, cache: Path) -> str:
+    """What the type checker says, by the project's own settings."""
+    command = [sys.executable, "-m", "mypy", "--cache-dir", str(cache), str(folder)]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False).stdout
 
 
 def at(facts: Any, path: str) -> Any:

@@ -64,6 +64,11 @@ dependencies = [
 [dependency-groups]
 dev = ["pytest>=8"]
 {RUFF}"""
+MYPY = """
+[tool.mypy]
+strict = true
+mypy_path = "{path}"
+"""
 INI = """
 [alembic]
 script_location = {folder}
@@ -218,7 +223,7 @@ SQLMODEL = Shape(
 BOILERPLATE = Shape(
     "async-src",
     {
-        "pyproject.toml": PYPROJECT,
+        "pyproject.toml": PYPROJECT + MYPY.format(path="src"),
         "Procfile": "web: uvicorn acme.main:app\n",
         "src/acme/__init__.py": "",
         "src/acme/main.py": MAIN.format(package="acme.services", name="orders"),
@@ -584,7 +589,7 @@ CELERY = Shape(
 CREATE_ALL = Shape(
     "create-all",
     {
-        "pyproject.toml": PYPROJECT,
+        "pyproject.toml": PYPROJECT + MYPY.format(path="server"),
         "uv.lock": "",
         "server/app/__init__.py": "",
         "server/app/main.py": MAIN.format(package="app", name="orders"),
