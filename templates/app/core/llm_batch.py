@@ -196,14 +196,18 @@ async def fan_in(batch: Batch, results: Sequence[Result], used: Used) -> None:
         used.add(told(batch, result))
 
 
-async def give_back(batch: Batch, outcome: Outcome, used: Used, *, suspect: bool = False) -> None:
-    """End the batch; `outcome` is that of the jobs that are still in it. Raises LostError."""
+async def give_back(batch: Batch, outcome: Outcome, used: Used, *, blame: bool = False) -> None:
+    """End the batch; `outcome` is that of the jobs that are still in it. If one of them is to `blame`, they are
+    suspects, and of several none pays for it. Raises LostError.
+    """
+    reason = getattr(outcome, "reason", "")
     async with get_session() as session:
-        await llm_batch_store.end(session, batch, used_by(used), getattr(outcome, "reason", None))
-        ends = Ends(batch, session)
-        for row in await llm_batch_store.in_batch(session, batch):
-            await ends.add(row, outcome)
-        await ends.write(suspect=suspect)
+        await llm_batch_store.end(session, batch, used_by(used), reason)
+        ends, rows = Ends(batch, session), await llm_batch_store.in_batch(session, batch)
+        several = blame and max(len(rows), batch.requests) > 1
+        for row in rows:
+            await ends.add(row, Postpone(reason) if several else outcome)
+        await ends.write(suspect=blame)
 
 
 def told(batch: Batch, result: Result) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Batches of language models over plain HTTP: Anthropic's Message Batches, and OpenAI's Batch.
 
-Neither takes an idempotency key, so who does not know whether a batch was accepted looks for it in the list of
-the provider. OpenAI's shows the id that a batch was given in its metadata. Anthropic's has nothing of ours: the
-id is a part of each request's name, and can be read when the batch has ended.
+Neither takes an idempotency key, so who does not know whether a batch was accepted looks for it in the list
+of the provider. OpenAI's shows the id that a batch was given in its metadata. Anthropic's has nothing of
+ours: the id is a part of each request's name, and can be read when the batch has ended.
 """
 
 from __future__ import annotations
@@ -93,6 +93,9 @@ class BatchProvider(Protocol):
     async def cancel(self, id_: str) -> None:
         """Ask for no more."""
 
+    async def aclose(self) -> None:
+        """Close idle connections."""
+
 
 def batches(settings: LlmSettings, transport: httpx2.AsyncBaseTransport | None = None) -> BatchProvider:
     """What speaks to the provider of the settings."""
@@ -116,6 +119,10 @@ class HttpBatches:
         self._url = str(settings.llm_base_url or HOME[settings.llm_wire]).rstrip("/")
         timeout = httpx2.Timeout(settings.llm_silence_seconds, connect=10)
         self._client = httpx2.AsyncClient(headers=headers, timeout=timeout, transport=transport)
+
+    async def aclose(self) -> None:
+        """See BatchProvider."""
+        await self._client.aclose()
 
     async def ask(self, method: str, path: str, **given: Any) -> dict[str, Any]:
         """A provider's answer."""

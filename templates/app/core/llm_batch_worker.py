@@ -1,8 +1,8 @@
 """Asks providers of language models for many answers at once, for less and later: jobs `via` batch.
 
 Any number of them may run: each batch is worked on by one, which keeps a lease of its row. The row is there
-before the provider is asked. So when a worker dies in between, the next one knows that there may be a batch, and
-looks for it before it asks again.
+before the provider is asked. So when a worker dies in between, the next one knows that there may be a batch,
+and looks for it before it asks again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from app.core.llm_batch_http import BatchProvider, Look, RefusedBatchError, Resu
 from app.core.llm_batch_settings import LlmBatchSettings, llm_batch_settings
 from app.core.llm_batch_store import Batch, LostError
 from app.core.llm_settings import llm_settings
-from app.core.outcomes import Dead, Outcome, PermanentError, Postpone, Retry, TransientError
+from app.core.outcomes import Dead, Outcome, PermanentError, Postpone, Retry, TransientError, WorkerError
 from app.core.worker_settings import worker_settings
 
 STEP_TIMEOUT = 60.0
@@ -57,6 +57,7 @@ class BatchWorker:
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._held: Batch | None = None
         self._trouble: str | None = "has not started"
+        self._refused = False  # by the provider: what is not asked goes well, and proves nothing
         self._moved = time.monotonic()
         self._silence = llm_settings().llm_silence_seconds + STEP_TIMEOUT
 
@@ -72,7 +73,10 @@ class BatchWorker:
             await stop.wait()
             await asyncio.wait([turns], timeout=worker_settings().worker_drain_seconds)
 
-        await together(until(), [turns, self._beat()])
+        try:
+            await together(until(), [turns, self._beat()])
+        finally:
+            await self.provider.aclose()
 
     def problems(self) -> list[str]:
         """Why batches are not cared for; empty when all is well. Called from another thread."""
@@ -85,20 +89,25 @@ class BatchWorker:
             busy = False
             try:
                 busy = await self._turn()
-                self._trouble = None
+                if busy or not self._refused:
+                    self._trouble, self._refused = None, False
             except LostError as error:  # its new holder goes on
                 logger.warning("%s", error)
             except Exception as error:
-                if self._trouble is None:
-                    logger.warning("batches: %s", describe(error), exc_info=error)
-                self._trouble = describe(error)
-                if isinstance(error, TimeoutError):
-                    await forget_idle_connections()
+                await self._troubled(error)
             self._moved = time.monotonic()
             if not busy:
                 with suppress(TimeoutError):
                     pause = self.jobs.job_poll_seconds * random.uniform(0.8, 1.2)  # jitter, not a secret
                     await asyncio.wait_for(stop.wait(), pause)
+
+    async def _troubled(self, error: Exception) -> None:
+        if self._trouble is None:
+            foreseen = isinstance(error, WorkerError)
+            logger.warning("batches: %s", describe(error), exc_info=None if foreseen else error)
+        self._trouble, self._refused = describe(error), isinstance(error, PermanentError)
+        if isinstance(error, TimeoutError):
+            await forget_idle_connections()
 
     async def _turn(self) -> bool:
         """Look at a batch that is due, or make one; whether there was anything to do."""
@@ -143,7 +152,7 @@ class BatchWorker:
         try:
             id_ = await self.provider.submit(batch.id, [(one.row.id, one.prompt) for one in asked])
         except RefusedBatchError as error:
-            await self._refused(batch, Dead(str(error)), len(asked))
+            await self._give_back(batch, Dead(str(error)), blame=True)
         except BusyError as error:
             pause = error.retry_after or self.settings.llm_batch_poll_seconds
             await self._give_back(batch, Postpone(str(error), pause))
@@ -165,7 +174,7 @@ class BatchWorker:
     async def _look(self, batch: Batch) -> None:
         try:
             if batch.posted_at is None:
-                await self._give_back(batch, Retry(DIED), suspect=True)
+                await self._give_back(batch, Retry(DIED), blame=True)
             elif batch.provider_id is None:
                 await self._find(batch)
             else:
@@ -191,7 +200,7 @@ class BatchWorker:
     async def _poll(self, batch: Batch, id_: str) -> None:
         look = await self.provider.poll(id_)
         if look.refused is not None:
-            await self._refused(batch, look.refused, batch.requests)
+            await self._give_back(batch, look.refused, blame=isinstance(look.refused, Dead))
         elif look.ended:
             await self._finish(batch, look)
         else:
@@ -218,16 +227,7 @@ class BatchWorker:
         self._moved = time.monotonic()
         await within(STEP_TIMEOUT, llm_batch.fan_in(batch, results, used))
 
-    async def _refused(self, batch: Batch, outcome: Dead | Postpone, requests: int) -> None:
-        """A batch was refused for what is in it. Where several are, one is to blame, and it shows in smaller
-        batches which.
-        """
-        if isinstance(outcome, Dead) and requests > 1:
-            await self._give_back(batch, Postpone(outcome.reason), suspect=True)
-        else:
-            await self._give_back(batch, outcome)
-
     async def _give_back(
-        self, batch: Batch, outcome: Outcome, used: Used | None = None, *, suspect: bool = False
+        self, batch: Batch, outcome: Outcome, used: Used | None = None, *, blame: bool = False
     ) -> None:
-        await within(STEP_TIMEOUT, llm_batch.give_back(batch, outcome, used or Used(), suspect=suspect))
+        await within(STEP_TIMEOUT, llm_batch.give_back(batch, outcome, used or Used(), blame=blame))
