@@ -36,6 +36,7 @@ STEP_TIMEOUT = 60.0
 CHUNK = 100
 # How far a provider's clock may be from ours.
 SKEW = timedelta(minutes=10)
+NOT_STARTED = "has not started"
 DIED = "its worker was not heard of any more while the batch was made"
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class BatchWorker:
         self.jobs = jobs or job_settings()
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._held: Batch | None = None
-        self._trouble: str | None = "has not started"
+        self._trouble: str | None = NOT_STARTED
         self._refused = False  # by the provider: what is not asked goes well, and proves nothing
         self._moved = time.monotonic()
         self._silence = llm_settings().llm_silence_seconds + STEP_TIMEOUT
@@ -113,7 +114,10 @@ class BatchWorker:
         """Look at a batch that is due, or make one; whether there was anything to do."""
         try:
             taking = llm_batch_store.take(self.holder, self.jobs.lease, self.jobs.keep)
-            if batch := await within(STEP_TIMEOUT, taking):
+            batch = await within(STEP_TIMEOUT, taking)
+            if self._trouble == NOT_STARTED:
+                self._trouble = None
+            if batch is not None:
                 self._held = batch
                 await self._look(batch)
                 return True
