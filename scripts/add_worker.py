@@ -51,7 +51,7 @@ from workerkit.errors import EXIT_DIFFERENT, EXIT_OK, AddWorkerError, UsageError
 from workerkit.fit import Choices, Fit
 from workerkit.home import open_fit
 from workerkit.inspection import inspected
-from workerkit.kinds import KINDS, TRACKED_TASK, Kind
+from workerkit.kinds import BATCHED_JOB, KINDS, TRACKED_TASK, Kind
 from workerkit.presence import chosen
 from workerkit.tracked_task import TaskOptions
 from workerkit.write import write_all
@@ -99,7 +99,8 @@ def add(args: argparse.Namespace) -> int:
         if args.kind.is_llm_job
         else TaskOptions()
     )
-    kind: Kind = TRACKED_TASK if task.tracked else args.kind
+    batched = getattr(args, "batch", False)
+    kind: Kind = TRACKED_TASK if task.tracked else BATCHED_JOB if batched else args.kind
     fit = fit_of(args)
     project = fit.project
     name = args.name if kind.named else kind.worker.rpartition(".")[2]
@@ -264,7 +265,13 @@ def add_llm_job_options(command: argparse.ArgumentParser) -> None:
         help="the method beside that of --calls that returns what is asked, as text; the method of --calls "
         "takes the same parameters, and one more: the answer",
     )
-    for name, text in (("deadline", "all attempts of a job; 6h"), ("timeout", "one of them; 10m")):
+    command.add_argument(
+        "--batch", action="store_true", help="asked in batches of the provider: for less, within a day or two"
+    )
+    for name, text in (
+        ("deadline", "all attempts of a job; 6h, with --batch 3d"),
+        ("timeout", "one of them; 10m"),
+    ):
         command.add_argument(f"--{name}", metavar="TIME", help=f"for {text}")
 
 

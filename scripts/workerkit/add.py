@@ -14,7 +14,7 @@ from workerkit.edits import Edits, edits
 from workerkit.errors import TargetExistsError, UsageError
 from workerkit.fit import Fit
 from workerkit.imports import wrapped
-from workerkit.kinds import CELERY_APP, CRON, DEAD_LETTERS, JOBS, RUNNER, Kind, last
+from workerkit.kinds import CELERY_APP, CRON, DEAD_LETTERS, JOBS, LLM_BATCHES, RUNNER, Kind, last
 from workerkit.llm_job import PROMPT, llm_job, read_prompt
 from workerkit.migrations import Migrations, read_migrations
 from workerkit.plan import SAME, Change, Target, copies, decide, init_files
@@ -70,6 +70,9 @@ class Addition:
         app = renamed(CELERY_APP, self.project.package)
         # Without it Celery takes SIGTERM for a wish to finish all tasks, however long.
         celery = {"celery": f"env REMAP_SIGTERM=SIGQUIT celery -A {app} worker --loglevel INFO"}
+        if self.options.kind.is_batch_job:
+            name = last(LLM_BATCHES)
+            other = {name: f"python -m {renamed(RUNNER, self.project.package)} {name}"} | other
         return celery | other if self.options.kind.is_task else other
 
     @property

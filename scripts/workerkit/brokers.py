@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workerkit.templates import PACKAGE
@@ -126,6 +126,7 @@ LLM = Broker(
     },
     test_support=("workers/llm_lab.py",),
 )
+LLM_BATCH = replace(LLM, test_support=("workers/llm_batch_lab.py",))
 CELERY = (CELERY_REDIS, CELERY_RABBITMQ)
 BROKERS = {broker.name: broker for broker in (REDIS, RABBITMQ)}
 EXTRAS = tuple(dict.fromkeys(extra for broker in BROKERS.values() for extra in broker.extras))

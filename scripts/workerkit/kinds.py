@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from workerkit.brokers import CELERY, LLM, NO_BROKER, RABBITMQ, REDIS, Broker
+from workerkit.brokers import CELERY, LLM, LLM_BATCH, NO_BROKER, RABBITMQ, REDIS, Broker
 from workerkit.consumer import CONSUMER, TASK, Example
 from workerkit.cron_job import CRON_JOB
-from workerkit.llm_job import LLM_JOB
+from workerkit.llm_job import BATCH_JOB, LLM_JOB
 from workerkit.source import Module
 from workerkit.templates import PACKAGE, closure, reworded, template
 from workerkit.tracked_task import TRACKED
@@ -24,6 +24,7 @@ CELERY_TASK = f"{PACKAGE}.core.celery_task"
 CELERY_LETTERS = f"{PACKAGE}.core.celery_letters"
 JOBS = f"{PACKAGE}.tasks.jobs"
 LLM_JOBS = f"{PACKAGE}.workers.llm_jobs"
+LLM_BATCHES = f"{PACKAGE}.workers.llm_batches"
 DISPATCHER = f"{PACKAGE}.workers.job_dispatcher"
 # What all landed tests share: pytest's fixtures, and the process that plays the worker.
 TEST_SUPPORT = ("workers/conftest.py", "workers/replica.py")
@@ -76,7 +77,12 @@ class Kind:
     @property
     def is_llm_job(self) -> bool:
         """Whether it asks a language model."""
-        return self.example is LLM_JOB
+        return self.example in (LLM_JOB, BATCH_JOB)
+
+    @property
+    def is_batch_job(self) -> bool:
+        """Whether it does so in batches."""
+        return self.example is BATCH_JOB
 
     @property
     def is_job(self) -> bool:
@@ -186,4 +192,13 @@ TRACKED_TASK = replace(
     process=DISPATCHER,
     known_by=DISPATCHER,
 )
-ALL = (*KINDS.values(), TRACKED_TASK)
+# What `llm-job --batch` adds.
+BATCHED_JOB = replace(
+    KINDS["llm-job"],
+    tables=(*KINDS["llm-job"].tables, "llm_batch"),
+    brokers=(LLM_BATCH,),
+    example=BATCH_JOB,
+    beside=(DEAD_LETTERS, LLM_JOBS, LLM_BATCHES),
+    known_by=LLM_BATCHES,
+)
+ALL = (*KINDS.values(), TRACKED_TASK, BATCHED_JOB)

@@ -434,6 +434,34 @@ def test_those_of_an_llm_job_pass_in_a_renamed_package_and_for_openai(
     assert "1 passed" in done.stdout
 
 
+BATCHED = ("--batch", "--type", "shop.document.summarise.overnight.v1")
+
+
+def test_those_of_a_batched_job_pass(shop: Path, add_llm: Script, servers: Servers) -> None:
+    pyproject = shop / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text() + STRICT)
+    add_llm(shop, *BATCHED, name="summarise_overnight")
+
+    done = run_tests(shop, **servers("redis"))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
+    accounts = ledgers(done.stdout)
+    assert [account["lost"] + account["duplicated"] for account in accounts] == [0] * 3
+
+
+def test_those_of_a_batched_job_fail_when_nobody_looks_for_an_accepted_batch(
+    shop: Path, add_llm: Script, servers: Servers
+) -> None:
+    add_llm(shop, *BATCHED, name="summarise_overnight")
+    break_joint(shop, "core/llm_batch_worker.py", "if id_ is not None:", "if False:")
+
+    done = run_tests(shop, "-k", "test_worker_killed_before_it_knows", **servers("redis"))
+
+    assert done.returncode == 1, done.stdout
+    assert "1 failed" in done.stdout, done.stdout
+
+
 LLM_BREAKS = {
     "an answer that was paid for is not looked for": (
         "core/llm_call.py",

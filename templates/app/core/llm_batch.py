@@ -197,8 +197,8 @@ async def fan_in(batch: Batch, results: Sequence[Result], used: Used) -> None:
 
 
 async def give_back(batch: Batch, outcome: Outcome, used: Used, *, blame: bool = False) -> None:
-    """End the batch; `outcome` is that of the jobs that are still in it. If one is to `blame`, all are suspects,
-    and of several none pays for it. Raises LostError.
+    """End the batch; `outcome` is that of the jobs that are still in it. If one of them is to `blame`, all
+    are suspects, and of several none pays for it. Raises LostError.
     """
     reason = getattr(outcome, "reason", "")
     async with get_session() as session:

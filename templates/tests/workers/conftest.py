@@ -79,6 +79,7 @@ JOB_SETTINGS = {
 }
 # Those of LLM jobs: they come back because of their leases, too.
 LLM_SETTINGS = {"JOB_LEASE_SECONDS": "4", "JOB_POLL_SECONDS": "0.2", "JOB_FLUSH_SECONDS": "0.05"}
+BATCH_SETTINGS = {**LLM_SETTINGS, "LLM_BATCH_WAIT_SECONDS": "0", "LLM_BATCH_POLL_SECONDS": "0.1"}
 LLM_FOLDER = "app.llm"
 CELERY_ROLES = ("task", "job")
 # The file that knows a broker.
@@ -86,6 +87,10 @@ SUPPORT = {"redis": "redis_lab", "rabbitmq": "rabbit_lab"}
 EFFECTS = "SELECT message_id FROM worker_lab_effect"
 TICKS = "SELECT id, due_at FROM cron_run WHERE job = :job AND due_at > :since ORDER BY due_at"
 JOBS = "SELECT state, attempt, excused, runner FROM job WHERE id = CAST(:id AS uuid)"
+BATCHES = """
+    SELECT b.holder, b.provider_id FROM llm_batch AS b JOIN job ON job.runner = 'batch ' || b.id
+    WHERE job.id = CAST(:id AS uuid)
+"""
 LETTERS = "SELECT body, reason FROM dead_letter WHERE source = :source"
 FOREIGN = (
     "WORKER_",
@@ -661,10 +666,13 @@ class JobLab(CeleryLab):
 class LlmLab(Lab):
     """Workers that run one LLM job, and the `model` that they ask."""
 
+    role = "llm"
+    settings = LLM_SETTINGS
+
     def __init__(self, folder: Path, database: URL, model: Any, job: str, *arguments: str) -> None:
         self.model, self.job = model, job
-        environment = {**LLM_SETTINGS, **model.environment, "LAB_ANSWER": model.text}
-        super().__init__(folder, database, environment, "llm", job, *arguments)
+        environment = {**self.settings, **model.environment, "LAB_ANSWER": model.text}
+        super().__init__(folder, database, environment, self.role, job, *arguments)
         self.payload: dict[str, Any] = self.desk.ask("describe_task", job, LLM_FOLDER)["payload"]
 
     def submit(self, ending: str = "commit") -> str:
@@ -707,6 +715,28 @@ class LlmLab(Lab):
     def close(self) -> None:
         super().close()
         self.model.close()
+
+
+class BatchLab(LlmLab):
+    """The same where the model is asked in batches."""
+
+    role = "batch"
+    settings = BATCH_SETTINGS
+
+    def asking(self, job: str) -> Replica:
+        """The worker that has sent the batch of `job`, which the provider has, once there is one."""
+        self.wait_for(lambda: self.model.asked(job), f"{job} is in a batch")
+        (batch,) = self.batches(job)
+        process = int(batch.holder.split(":")[1])
+        return next(replica for replica in self.replicas if replica.process.pid == process)
+
+    def waiting(self, job: str) -> None:
+        """Return when it is on record that the provider has the batch of `job`."""
+        self.wait_for(lambda: any(batch.provider_id for batch in self.batches(job)), "it is on record")
+
+    def batches(self, job: str) -> list[Any]:
+        """The batch that a job is in, if it is in one."""
+        return run_async(query(self.database, BATCHES, id=job))
 
 
 class CronLab(Lab):
@@ -806,6 +836,14 @@ class Labs:
         """
         model = support("llm_lab").start()
         lab = LlmLab(self._folder / f"llm_{job}", self._database, model, job, calls, prompt)
+        lab.payload = lab.payload if payload is None else payload
+        self._ending.callback(lab.close)
+        return lab
+
+    def llm_batch(self, job: str, calls: str, prompt: str, payload: dict[str, Any] | None = None) -> BatchLab:
+        """The same for one that is asked in batches."""
+        model = support("llm_batch_lab").start()
+        lab = BatchLab(self._folder / f"llm_{job}", self._database, model, job, calls, prompt)
         lab.payload = lab.payload if payload is None else payload
         self._ending.callback(lab.close)
         return lab

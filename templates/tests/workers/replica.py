@@ -6,6 +6,7 @@ which is replaced by one that leaves a trace in the same transaction. So the dom
     python replica.py task invoice_email MODULE:METHOD       run a Celery worker with this plain task
     python replica.py job process_payment MODULE:METHOD      run a Celery worker with this tracked one
     python replica.py llm summarise_document MODULE:METHOD METHOD   run the worker of LLM jobs with this one
+    python replica.py batch summarise_overnight MODULE:METHOD METHOD   the same for one asked in batches
     python replica.py relay                                  run the outbox relay
     python replica.py run job_dispatcher                     run another worker, as it is
     python replica.py desk                                   do what the lines on stdin say, answer in JSON
@@ -69,11 +70,22 @@ EFFECT_OF_JOB = text(
     RETURNING message_id
     """
 )
-EFFECTS = {"cron": EFFECT_OF_TICK, "job": EFFECT_OF_JOB, "llm": EFFECT_OF_JOB}
+EFFECTS = {
+    "cron": EFFECT_OF_TICK,
+    "job": EFFECT_OF_JOB,
+    "llm": EFFECT_OF_JOB,
+    "batch": EFFECT_OF_JOB,
+}
+LLM_ROLES = ("llm", "batch")
 CELERY_ROLES = ("task", "job")
 OWNER = "worker lab"
 
-WORKERS = {"relay": "outbox_relay", "cron": "scheduler", "llm": "llm_jobs"}
+WORKERS = {
+    "relay": "outbox_relay",
+    "cron": "scheduler",
+    "llm": "llm_jobs",
+    "batch": "llm_jobs llm_batches",
+}
 FORMATS = {
     "date": "2026-01-31",
     "date-time": "2026-01-31T12:00:00Z",
@@ -188,7 +200,7 @@ def in_place_of(original: Any, session: Any) -> Any:
 
 def check(call: inspect.BoundArguments) -> None:
     """An LLM job passes on what the model has answered."""
-    if sys.argv[1] == "llm" and os.environ["LAB_ANSWER"] not in call.arguments.values():
+    if sys.argv[1] in LLM_ROLES and os.environ["LAB_ANSWER"] not in call.arguments.values():
         raise RuntimeError("the service was not given the model's answer")
 
 
@@ -459,7 +471,7 @@ def main(arguments: list[str]) -> int:
         hold_relay()
     elif role != "run":
         replace_service(rest[1])
-    if role == "llm":
+    if role in LLM_ROLES:
         replace_prompt(rest[1], rest[2])
     if role in CELERY_ROLES:
         return run_celery(rest[0])
@@ -467,7 +479,7 @@ def main(arguments: list[str]) -> int:
         tick_every_second(rest[0])
     from app.workers.run import main as run
 
-    return run([WORKERS.get(role) or rest[0]])
+    return run((WORKERS.get(role) or rest[0]).split())
 
 
 if __name__ == "__main__":
