@@ -11,6 +11,9 @@
       --project PATH --tracked --deadline 1h --with jobs-api
   add_worker.py llm-job summarise_document --calls app.services.documents:DocumentService.store_summary
       --prompt summary_prompt --project PATH --with jobs-api --with events-api
+  add_worker.py llm-job summarise_overnight --calls ... --prompt summary_prompt --project PATH --batch
+  add_worker.py webhook-sender --project PATH
+  add_worker.py webhook-receiver --project PATH
   add_worker.py inspect --project PATH
   add_worker.py list --format json
   add_worker.py diff --project PATH
@@ -193,14 +196,9 @@ def parser() -> argparse.ArgumentParser:
         )
         add_options(command)
         command.add_argument("--head", help="the migration to build on, where there are several heads")
-        command.add_argument(
-            "--with",
-            dest="extras",
-            action="append",
-            default=[],
-            choices=extras[0],
-            help=extras[1],
-        )
+        command.set_defaults(extras=[])
+        if any(broker.extras for broker in kind.brokers):
+            command.add_argument("--with", dest="extras", action="append", choices=extras[0], help=extras[1])
         command.add_argument("--force", action="store_true", help="replace files that differ")
         command.add_argument(
             "--no-edit", dest="edit", action="store_false", help="leave files that exist alone; only say what"

@@ -65,6 +65,8 @@ class Addition:
     @property
     def processes(self) -> dict[str, str]:
         """The processes that have to run, each with its command; the first one runs the worker."""
+        if self.options.kind.is_router:
+            return {}
         process = last(self.options.kind.process) or self.options.name
         other = {process: f"python -m {renamed(RUNNER, self.project.package)} {process}"}
         app = renamed(CELERY_APP, self.project.package)
@@ -77,8 +79,8 @@ class Addition:
 
     @property
     def run(self) -> str:
-        """The command that runs the worker."""
-        return next(iter(self.processes.values()))
+        """The command that runs the worker; empty for what the API runs."""
+        return next(iter(self.processes.values()), "")
 
     @property
     def dead_letters(self) -> str | None:

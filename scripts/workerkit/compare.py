@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workerkit import landing
-from workerkit.brokers import BROKERS, CELERY_REDIS, LLM, LLM_BATCH, NO_BROKER
+from workerkit.brokers import BROKERS, CELERY_REDIS, LLM, LLM_BATCH, NO_BROKER, WEBHOOKS
 from workerkit.consumer import SERVICE_SESSION
 from workerkit.kinds import TEST_SUPPORT
 from workerkit.plan import SAME, Change, Target, copies, decide_one
@@ -68,7 +68,7 @@ def support_targets(project: Project) -> list[Target]:
         Target(project.tests / path, landing.support(project, text_of(f"tests/{path}")), "test")
         for path in (
             *TEST_SUPPORT,
-            *(path for b in (*BROKERS.values(), LLM, LLM_BATCH) for path in b.test_support),
+            *(path for b in (*BROKERS.values(), LLM, LLM_BATCH, WEBHOOKS) for path in b.test_support),
         )
         if (project.tests / path).exists()
     ]

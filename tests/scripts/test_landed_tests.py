@@ -434,6 +434,32 @@ def test_those_of_an_llm_job_pass_in_a_renamed_package_and_for_openai(
     assert "1 passed" in done.stdout
 
 
+def test_those_of_webhooks_pass(shop: Path, script: Script, servers: Servers) -> None:
+    pyproject = shop / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text() + STRICT)
+    for kind in ("webhook-sender", "webhook-receiver"):
+        script(kind, "--project", shop)
+
+    done = run_tests(shop, **servers("redis"))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 passed" in done.stdout
+    accounts = ledgers(done.stdout)
+    assert [account["lost"] + account["duplicated"] for account in accounts] == [0] * 5
+
+
+def test_those_of_a_receiver_of_webhooks_fail_when_it_stores_them_again(
+    shop: Path, script: Script, servers: Servers
+) -> None:
+    script("webhook-receiver", "--project", shop)
+    break_joint(shop, "api/webhook_in.py", ".first() is not None:", ".first() or True:")
+
+    done = run_tests(shop, **servers("redis"))
+
+    assert done.returncode == 1, done.stdout
+    assert "1 failed, 2 passed" in done.stdout, done.stdout
+
+
 BATCHED = ("--batch", "--type", "shop.document.summarise.overnight.v1")
 
 
