@@ -77,8 +77,9 @@ class Ends:
     records: list[Record] = field(default_factory=list)
     settled: list[tuple[Row[Any], Settlement]] = field(default_factory=list)
     answered: list[uuid.UUID] = field(default_factory=list)
+    bookings: list[tuple[Booking, int]] = field(default_factory=list)
 
-    async def add(self, row: Row[Any], outcome: Outcome | None, used: dict[str, Any] | None = None) -> None:
+    def add(self, row: Row[Any], outcome: Outcome | None, used: dict[str, Any] | None = None) -> None:
         """The `outcome` of a job; None: it has its answer, or needs none. `used` is what its call, if there
         was one, has used, and the answer.
         """
@@ -92,7 +93,8 @@ class Ends:
             kind = ANSWERED if outcome is None else BROKEN_OFF
             self.records.append(record(row, 2, kind, data))
             booking = Booking(row.owner, started["model"], 0, started["held"] or 0, day_of(started))
-            await release(self.session, booking, data["cost"] or 0)
+            if booking.day is not None:
+                self.bookings.append((booking, data["cost"] or 0))
 
     async def write(self, *, suspect: bool = False) -> None:
         """Write all of it; jobs that are `suspect` are in smaller batches from now on."""
@@ -105,6 +107,11 @@ class Ends:
                 values = {"id": row.id, "lapsed": row.lapsed + 1}
                 await self.session.execute(llm_batch_store.SUSPECT, values)
         await self.session.execute(llm_batch_store.ANSWERED, {"ids": self.answered})
+        # In the same order everywhere: two batches may have the same owners.
+        for booking, cost in sorted(
+            self.bookings, key=lambda settled: (settled[0].owner, str(settled[0].day))
+        ):
+            await release(self.session, booking, cost)
         await note_ends(self.session, [row for row in ends if row is not None and row.state != "queued"])
 
 
@@ -123,7 +130,7 @@ async def gather(batch: Batch, rows: Iterable[Row[Any]]) -> list[Asked]:
     async with get_session() as session:
         ends = Ends(batch, session)
         for row, outcome in others:
-            await ends.add(row, outcome)
+            ends.add(row, outcome)
         ends.records += [record(one.row, 1, STARTED, one.started) for one in asked]
         if model is None:
             await llm_batch_store.end(session, batch, used_by(Used()), "nothing was asked")
@@ -190,7 +197,7 @@ async def fan_in(batch: Batch, results: Sequence[Result], used: Used) -> None:
         for row in await llm_batch_store.in_batch(session, batch, by_job):
             result = by_job[row.id]
             outcome = None if result.problem is None else outcome_of(result.problem)
-            await ends.add(row, outcome, told(batch, result))
+            ends.add(row, outcome, told(batch, result))
         await ends.write()
     for result in by_job.values():
         used.add(told(batch, result))
@@ -206,7 +213,7 @@ async def give_back(batch: Batch, outcome: Outcome, used: Used, *, blame: bool =
         ends, rows = Ends(batch, session), await llm_batch_store.in_batch(session, batch)
         several = blame and max(len(rows), batch.requests) > 1
         for row in rows:
-            await ends.add(row, Postpone(reason) if several else outcome)
+            ends.add(row, Postpone(reason) if several else outcome)
         await ends.write(suspect=blame)
 
 

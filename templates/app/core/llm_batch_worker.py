@@ -209,7 +209,8 @@ class BatchWorker:
             await self._finish(batch, look)
         else:
             if batch.looks % 5 == 4 and not await llm_batch_store.wanted(batch):
-                await self.provider.cancel(id_)
+                with suppress(PermanentError):  # it is being cancelled
+                    await self.provider.cancel(id_)
             await llm_batch_store.later(batch, self.settings.pause(batch.looks))
 
     async def _finish(self, batch: Batch, look: Look) -> None:

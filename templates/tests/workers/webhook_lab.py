@@ -69,8 +69,8 @@ class Receiver:
 
     def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         """Answer a request."""
-        names = ("webhook-id", "webhook-timestamp", "webhook-signature")
-        came = Try(*(request.headers[name] for name in names), body)
+        said = request.headers
+        came = Try(said["webhook-id"], said["webhook-timestamp"], said["webhook-signature"], body)
         self.got.append(came)
         status = self.script.popleft() if self.script else 204
         self._go_on.wait()
