@@ -519,13 +519,16 @@ def test_those_of_an_llm_job_fail_when_a_joint_is_broken(
 
 
 @pytest.mark.slow
-def test_what_lands_with_an_llm_job_passes_the_linter_and_the_type_checker(
-    acme: Path, add_llm: Script
+def test_what_lands_with_llm_jobs_and_webhooks_passes_the_linter_and_the_type_checker(
+    acme: Path, add_llm: Script, script: Script
 ) -> None:
     extras = [word for extra in LLM.extras for word in ("--with", extra)]
     calls = "acme.services.documents:DocumentService.store_summary"
     for name in ("brief", "summarise_the_documents_of_a_customer"):
         add_llm(acme, *extras, "--deadline", "1h", "--timeout", "1m", name=name, calls=calls)
+    add_llm(acme, "--batch", name="overnight", calls=calls)
+    for kind in ("webhook-sender", "webhook-receiver"):
+        script(kind, "--project", acme)
     check_style(acme)
 
 

@@ -1,4 +1,4 @@
-"""Asks the provider of language models for many answers in one batch: for jobs of `app.llm` that can wait."""
+"""Asks the provider of language models for many answers in one batch: for those jobs that can wait."""
 
 from __future__ import annotations
 
