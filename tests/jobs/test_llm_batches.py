@@ -277,10 +277,11 @@ async def test_who_comes_too_late_with_a_batch_cancels_it(scene: BatchScene) -> 
 
 
 async def test_a_wrong_key_costs_no_job(anthropic: BatchScene) -> None:
-    anthropic.model.statuses = deque([401] * 3)
+    anthropic.model.statuses = deque([401] * 10_000)
     await anthropic.submit(2)
     async with anthropic.running() as (worker,):
         await eventually(lambda: "401" in "".join(worker.problems()), 60, "readiness says so")
+        anthropic.model.statuses.clear()
         await anthropic.jobs.until_state("succeeded", 2, 60)
         await eventually(lambda: not worker.problems(), 60)
     assert {row["attempt"] - row["excused"] for row in await anthropic.rows()} == {1}
