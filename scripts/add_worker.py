@@ -11,6 +11,9 @@
       --project PATH --tracked --deadline 1h --with jobs-api
   add_worker.py llm-job summarise_document --calls app.services.documents:DocumentService.store_summary
       --prompt summary_prompt --project PATH --with jobs-api --with events-api
+  add_worker.py llm-job summarise_overnight --calls ... --prompt summary_prompt --project PATH --batch
+  add_worker.py webhook-sender --project PATH
+  add_worker.py webhook-receiver --project PATH
   add_worker.py inspect --project PATH
   add_worker.py list --format json
   add_worker.py diff --project PATH
@@ -59,7 +62,7 @@ from workerkit.errors import EXIT_DIFFERENT, EXIT_OK, AddWorkerError, UsageError
 from workerkit.fit import Choices, Fit
 from workerkit.home import open_fit
 from workerkit.inspection import inspected
-from workerkit.kinds import KINDS, TRACKED_TASK, Kind
+from workerkit.kinds import BATCHED_JOB, KINDS, TRACKED_TASK, Kind
 from workerkit.presence import chosen
 from workerkit.tracked_task import TaskOptions
 from workerkit.upgrade import plan_upgrade
@@ -110,7 +113,8 @@ def add(args: argparse.Namespace) -> int:
         if args.kind.is_llm_job
         else TaskOptions()
     )
-    kind: Kind = TRACKED_TASK if task.tracked else args.kind
+    batched = getattr(args, "batch", False)
+    kind: Kind = TRACKED_TASK if task.tracked else BATCHED_JOB if batched else args.kind
     fit = fit_of(args)
     project = fit.project
     name = args.name if kind.named else kind.worker.rpartition(".")[2]
@@ -221,14 +225,9 @@ def parser() -> argparse.ArgumentParser:
         )
         add_options(command)
         command.add_argument("--head", help="the migration to build on, where there are several heads")
-        command.add_argument(
-            "--with",
-            dest="extras",
-            action="append",
-            default=[],
-            choices=extras[0],
-            help=extras[1],
-        )
+        command.set_defaults(extras=[])
+        if any(broker.extras for broker in kind.brokers):
+            command.add_argument("--with", dest="extras", action="append", choices=extras[0], help=extras[1])
         command.add_argument("--force", action="store_true", help="replace files that differ")
         command.add_argument(
             "--no-edit", dest="edit", action="store_false", help="leave files that exist alone; only say what"
@@ -305,7 +304,13 @@ def add_llm_job_options(command: argparse.ArgumentParser) -> None:
         help="the method beside that of --calls that returns what is asked, as text; the method of --calls "
         "takes the same parameters, and one more: the answer",
     )
-    for name, text in (("deadline", "all attempts of a job; 6h"), ("timeout", "one of them; 10m")):
+    command.add_argument(
+        "--batch", action="store_true", help="asked in batches of the provider: for less, within a day or two"
+    )
+    for name, text in (
+        ("deadline", "all attempts of a job; 6h, with --batch 3d"),
+        ("timeout", "one of them; 10m"),
+    ):
         command.add_argument(f"--{name}", metavar="TIME", help=f"for {text}")
 
 

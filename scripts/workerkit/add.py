@@ -14,7 +14,7 @@ from workerkit.edits import Edits, edits
 from workerkit.errors import TargetExistsError, UsageError
 from workerkit.fit import Fit
 from workerkit.imports import wrapped
-from workerkit.kinds import CELERY_APP, CRON, DEAD_LETTERS, JOBS, RUNNER, Kind, last
+from workerkit.kinds import CELERY_APP, CRON, DEAD_LETTERS, JOBS, LLM_BATCHES, RUNNER, Kind, last
 from workerkit.llm_job import PROMPT, llm_job, read_prompt
 from workerkit.migrations import read_migrations
 from workerkit.new_migrations import new_migrations
@@ -69,17 +69,22 @@ class Addition:
     @property
     def processes(self) -> dict[str, str]:
         """The processes that have to run, each with its command; the first one runs the worker."""
+        if self.options.kind.is_router:
+            return {}
         process = last(self.options.kind.process) or self.options.name
         other = {process: f"python -m {renamed(RUNNER, self.project.package)} {process}"}
         app = renamed(CELERY_APP, self.project.package)
         # Without it Celery takes SIGTERM for a wish to finish all tasks, however long.
         celery = {"celery": f"env REMAP_SIGTERM=SIGQUIT celery -A {app} worker --loglevel INFO"}
+        if self.options.kind.is_batch_job:
+            name = last(LLM_BATCHES)
+            other = {name: f"python -m {renamed(RUNNER, self.project.package)} {name}"} | other
         return celery | other if self.options.kind.is_task else other
 
     @property
     def run(self) -> str:
-        """The command that runs the worker."""
-        return next(iter(self.processes.values()))
+        """The command that runs the worker; empty for what the API runs."""
+        return next(iter(self.processes.values()), "")
 
     @property
     def dead_letters(self) -> str | None:

@@ -27,6 +27,12 @@ WIRING = {
     "holds up each deployment",
     "anthropic": "in app/core/llm.py return AnthropicProvider(llm_settings())",
     "openai": "in app/core/llm.py return OpenAiProvider(llm_settings()), and set LLM_WIRE=openai",
+    "webhook-sender": "app.include_router(webhooks_router(current_owner)), with your dependency that gives "
+    "the caller's id, and app.add_exception_handler(Problem, answer_problem); where something happens, in "
+    "its transaction: await announce(session, owner=..., type=..., data=...)",
+    "webhook-receiver": "app.include_router(webhook_in_router(PROVIDER, keys, store)) and "
+    "app.add_exception_handler(Problem, answer_problem); `store` gets each webhook once: enqueue or submit "
+    "what is to follow in its session",
     "lifespan": "in the API's lifespan, around its yield: async with running(CronScheduler(collect()))",
 }
 
@@ -66,7 +72,7 @@ def left_to_do(
         steps.append("alembic upgrade head")
     elif "tables" not in done:
         steps += [creation(project, table) for table in kind.tables]
-    steps += [f"wire {extra}: {WIRING[extra]}" for extra in extras if extra in WIRING]
+    steps += [f"wire {extra}: {WIRING[extra]}" for extra in (kind.name, *extras) if extra in WIRING]
     if kind.is_cron_job:
         steps.append("where the system has no time zones, as slim images: add tzdata")
     steps += deployment(kind, broker, type_)

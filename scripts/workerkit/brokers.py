@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workerkit.templates import PACKAGE
@@ -126,6 +126,10 @@ LLM = Broker(
     },
     test_support=("workers/llm_lab.py",),
 )
+LLM_BATCH = replace(LLM, test_support=("workers/llm_batch_lab.py",))
+# Deliveries are jobs of the table.
+WEBHOOKS = Broker("none", "webhooks", extras={}, test_support=("workers/webhook_lab.py",))
+WEBHOOKS_IN = Broker("none", "webhooks of a provider", extras={})
 CELERY = (CELERY_REDIS, CELERY_RABBITMQ)
 BROKERS = {broker.name: broker for broker in (REDIS, RABBITMQ)}
 EXTRAS = tuple(dict.fromkeys(extra for broker in BROKERS.values() for extra in broker.extras))

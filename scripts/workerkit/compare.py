@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workerkit import landing
-from workerkit.brokers import BROKERS, CELERY_REDIS, LLM, NO_BROKER
+from workerkit.brokers import BROKERS, CELERY_REDIS, LLM, LLM_BATCH, NO_BROKER, WEBHOOKS
 from workerkit.consumer import SERVICE_SESSION
 from workerkit.kinds import TEST_SUPPORT
 from workerkit.plan import SAME, Change, Target, copies, decide_one
@@ -70,7 +70,10 @@ def extras() -> set[str]:
 
 def support_targets(project: Project) -> list[Target]:
     """The tests' shared support, as far as the project has some."""
-    groups = (TEST_SUPPORT, *(broker.test_support for broker in (*BROKERS.values(), LLM)))
+    groups = (
+        TEST_SUPPORT,
+        *(broker.test_support for broker in (*BROKERS.values(), LLM, LLM_BATCH, WEBHOOKS)),
+    )
     return [
         Target(project.tests / path, landing.support(project, text_of(f"tests/{path}")), "test")
         for group in groups

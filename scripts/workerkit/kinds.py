@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from workerkit.brokers import CELERY, LLM, NO_BROKER, RABBITMQ, REDIS, Broker
+from workerkit.brokers import (
+    CELERY,
+    LLM,
+    LLM_BATCH,
+    NO_BROKER,
+    RABBITMQ,
+    REDIS,
+    WEBHOOKS,
+    WEBHOOKS_IN,
+    Broker,
+)
 from workerkit.consumer import CONSUMER, TASK, Example
 from workerkit.cron_job import CRON_JOB
-from workerkit.llm_job import LLM_JOB
+from workerkit.llm_job import BATCH_JOB, LLM_JOB
 from workerkit.source import Module
 from workerkit.templates import PACKAGE, closure, reworded, template
 from workerkit.tracked_task import TRACKED
@@ -24,6 +34,10 @@ CELERY_TASK = f"{PACKAGE}.core.celery_task"
 CELERY_LETTERS = f"{PACKAGE}.core.celery_letters"
 JOBS = f"{PACKAGE}.tasks.jobs"
 LLM_JOBS = f"{PACKAGE}.workers.llm_jobs"
+WEBHOOK_SENDER = f"{PACKAGE}.workers.webhooks"
+WEBHOOKS_API = f"{PACKAGE}.api.webhooks"
+WEBHOOK_RECEIVER = f"{PACKAGE}.api.webhook_in"
+LLM_BATCHES = f"{PACKAGE}.workers.llm_batches"
 DISPATCHER = f"{PACKAGE}.workers.job_dispatcher"
 # What all landed tests share: pytest's fixtures, and the process that plays the worker.
 TEST_SUPPORT = ("workers/conftest.py", "workers/replica.py")
@@ -47,6 +61,8 @@ class Kind:
     beside: tuple[str, ...] = ()
     process: str = ""
     known_by: str = ""
+    module: str = ""
+    """Of a kind without an example, but the relay: what it runs, or the router that the API gets."""
 
     @property
     def named(self) -> bool:
@@ -56,7 +72,7 @@ class Kind:
     @property
     def worker(self) -> str:
         """The module of the worker, as long as the user gives no other name."""
-        return self.example.template if self.example is not None else RELAY
+        return self.example.template if self.example is not None else self.module or RELAY
 
     @property
     def is_consumer(self) -> bool:
@@ -81,7 +97,12 @@ class Kind:
     @property
     def is_llm_job(self) -> bool:
         """Whether it asks a language model."""
-        return self.example is LLM_JOB
+        return self.example in (LLM_JOB, BATCH_JOB)
+
+    @property
+    def is_batch_job(self) -> bool:
+        """Whether it does so in batches."""
+        return self.example is BATCH_JOB
 
     @property
     def is_job(self) -> bool:
@@ -91,18 +112,29 @@ class Kind:
     @property
     def needs_relay(self) -> bool:
         """Whether the relay belongs to it: other consumers get what any program sends."""
-        return self.example in (None, TASK)
+        return self.example is TASK or self.worker == RELAY
+
+    @property
+    def is_router(self) -> bool:
+        """Whether it runs in the API, in no process of its own."""
+        return self.module == WEBHOOK_RECEIVER
 
     def own(self, broker: Broker) -> Module:
         """The template of its own module, as it reads for `broker`.
 
         One consumer's template for all brokers: theirs differ in two words.
         """
-        return reworded(template(self.worker), broker.words, self.worker) if self.named else relay(broker)
+        if self.worker == RELAY:
+            return relay(broker)
+        return reworded(template(self.worker), broker.words, self.worker)
 
     def modules(self, broker: Broker, extras: Iterable[str] = ()) -> dict[str, Module]:
         """The templates that land, with all that they import."""
-        names = [RUNNER, *self.beside, *(f"{PACKAGE}.models.{table}" for table in self.tables)]
+        names = [
+            *([] if self.is_router else [RUNNER]),
+            *self.beside,
+            *(f"{PACKAGE}.models.{table}" for table in self.tables),
+        ]
         names += [name for extra in extras for name in broker.extras[extra]]
         relays = [relay(broker)] if self.needs_relay else []
         return closure([self.own(broker), *relays, *map(template, names)])
@@ -180,6 +212,25 @@ KINDS = {
             process=LLM_JOBS,
             known_by=LLM_JOBS,
         ),
+        Kind(
+            "webhook-sender",
+            "sends webhooks to the endpoints of customers, signed, each event at least once under one id",
+            ("job", "job_event", "dead_letter", "webhook_endpoint"),
+            (WEBHOOKS,),
+            None,
+            beside=(DEAD_LETTERS, WEBHOOKS_API),
+            known_by=WEBHOOK_SENDER,
+            module=WEBHOOK_SENDER,
+        ),
+        Kind(
+            "webhook-receiver",
+            "takes the signed webhooks of a provider, stores each once and answers",
+            ("inbox_message",),
+            (WEBHOOKS_IN,),
+            None,
+            known_by=WEBHOOK_RECEIVER,
+            module=WEBHOOK_RECEIVER,
+        ),
     )
 }
 # What `celery-task --tracked` adds.
@@ -191,4 +242,13 @@ TRACKED_TASK = replace(
     process=DISPATCHER,
     known_by=DISPATCHER,
 )
-ALL = (*KINDS.values(), TRACKED_TASK)
+# What `llm-job --batch` adds.
+BATCHED_JOB = replace(
+    KINDS["llm-job"],
+    tables=(*KINDS["llm-job"].tables, "llm_batch"),
+    brokers=(LLM_BATCH,),
+    example=BATCH_JOB,
+    beside=(DEAD_LETTERS, LLM_JOBS, LLM_BATCHES),
+    known_by=LLM_BATCHES,
+)
+ALL = (*KINDS.values(), TRACKED_TASK, BATCHED_JOB)

@@ -19,7 +19,8 @@ IMPORT_ROOT_LINE = "IMPORT_ROOT = PROJECT"
 VARIABLE_LINE = 'DATABASE_VARIABLE = "{}"'
 DATABASE_VARIABLE = "DATABASE_URL"
 # What one file of the support wants of another.
-ENTRY = {"replica.py": "main", "redis_lab.py": "start", "rabbit_lab.py": "start", "llm_lab.py": "start"}
+LABS = ("redis_lab.py", "rabbit_lab.py", "llm_lab.py", "llm_batch_lab.py", "webhook_lab.py")
+ENTRY = {"replica.py": "main", **dict.fromkeys(LABS, "start")}
 
 
 def test(project: Project, kind: Kind, broker: Broker, name: str, words: Mapping[str, str]) -> Target:

@@ -34,10 +34,19 @@ LLM_JOB = Example(
     "shop.document.summarise",
     "SummariseDocument",
 )
+# With --batch.
+BATCH_JOB = Example(
+    f"{PACKAGE}.llm.summarise_overnight",
+    f"{PACKAGE}.services.documents:DocumentService.store_summary",
+    "shop.document.summarise.overnight",
+    "SummariseOvernight",
+)
 PROMPT = "summary_prompt"
 ASK = "ask"
 QUESTION = "question"
 LIMITS = {"timeout": "10m", "deadline": "6h"}
+# A provider may take a day for a batch, and then not have come to all of it.
+BATCH_LIMITS = {"timeout": "10m", "deadline": "3d"}
 
 
 def read_prompt(project: Project, store: Service, name: str) -> Service:
@@ -61,6 +70,7 @@ def llm_job(
     package: str,
 ) -> str:
     """The text of the job `name`, made from the template `module`. Raises UsageError or ServiceError."""
+    example = BATCH_JOB if module.name == BATCH_JOB.template else LLM_JOB
     answer = answer_of(prompt, store)
     own = {import_ for import_ in module.imports if not import_.module.startswith(SERVICES)}
     types = {*prompt.imports, *store.imports, Import(prompt.module, prompt.target)}
@@ -73,21 +83,21 @@ def llm_job(
     order = sorted(fields.values(), key=lambda field: (bool(field.default), field.name not in asked(prompt)))
     values = {field.name: f"context.data.{field.name}" for field in order}
     pieces = {
-        docstring_span(module): docstring_lines(name, type_, prompt, store),
+        docstring_span(module): docstring_lines(name, type_, prompt, store, batch=example is BATCH_JOB),
         import_span(module): block(imports, package, prompt.local | store.local).splitlines(),
-        field_span(module, LLM_JOB): field_lines(replace(store, fields=tuple(order))),
+        field_span(module, example): field_lines(replace(store, fields=tuple(order))),
         prompt_span(module): prompt_lines(prompt, values),
-        head_span(module, LLM_JOB): [
-            *decorator_lines(type_, payload, limits),
+        head_span(module, example): [
+            *decorator_lines(type_, payload, limits, batch=example is BATCH_JOB),
             *signature_lines(name, payload, "dict[str, str]"),
         ],
-        body_span(module, LLM_JOB): [
+        body_span(module, example): [
             *call(store, {**values, answer.name: "context.answer.text"}, "context"),
             '    return {"text": context.answer.text}',
         ],
     }
     return assemble(
-        module.text.splitlines(), pieces, {f"{LLM_JOB.topic}.v1": type_, LLM_JOB.payload: payload}
+        module.text.splitlines(), pieces, {f"{example.topic}.v1": type_, example.payload: payload}
     )
 
 
@@ -112,10 +122,10 @@ def answer_of(prompt: Service, store: Service) -> Field:
     return found[0]
 
 
-def docstring_lines(name: str, type_: str, prompt: Service, store: Service) -> list[str]:
+def docstring_lines(name: str, type_: str, prompt: Service, store: Service, *, batch: bool) -> list[str]:
     """What the module says of itself."""
     return [
-        f'"""Job `{type_}`: a language model is asked.',
+        f'"""Job `{type_}`: a language model is asked{", in a batch of its provider" * batch}.',
         "",
         f"`{prompt.qualified}` says what, `{store.qualified}` gets the answer.",
         "",
@@ -130,10 +140,12 @@ def prompt_lines(prompt: Service, values: Mapping[str, str]) -> list[str]:
     return [f"        {QUESTION} = {first.strip()}", *(f"    {line}" for line in rest)]
 
 
-def decorator_lines(type_: str, payload: str, limits: Mapping[str, str]) -> list[str]:
+def decorator_lines(type_: str, payload: str, limits: Mapping[str, str], *, batch: bool) -> list[str]:
     """The decorator. Raises UsageError."""
-    given = [f"{key}={duration(f'--{key}', limits.get(key, usual))}" for key, usual in LIMITS.items()]
-    arguments = [f'"{type_}"', payload, "ask=ask", 'via="table"', 'queue="llm"', *given]
+    usually = BATCH_LIMITS if batch else LIMITS
+    given = [f"{key}={duration(f'--{key}', limits.get(key, usual))}" for key, usual in usually.items()]
+    via = "batch" if batch else "table"
+    arguments = [f'"{type_}"', payload, "ask=ask", f'via="{via}"', 'queue="llm"', *given]
     return ["@job(", *(f"    {argument}," for argument in arguments), ")"]
 
 

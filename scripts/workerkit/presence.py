@@ -19,7 +19,8 @@ def present(project: Project) -> Iterator[tuple[Kind, Broker]]:
     relay = relay_broker(project)
     for kind in ALL:
         for broker in kind.brokers:
-            if has(project, kind.known_by or broker.consumer) if kind.named else relay is broker:
+            known = kind.known_by or broker.consumer
+            if relay is broker if kind.worker == RELAY else has(project, known):
                 yield kind, broker
 
 

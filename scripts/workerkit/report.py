@@ -114,7 +114,7 @@ def text(addition: Addition, *, dry_run: bool) -> str:
     lines += [f"  - set {name} (such as {value})" for name, value in environment(addition).items()]
     if not {change.target.path.name for change in addition.changes} & {"Procfile", *COMPOSE}:
         lines += [f"  - process, for example in a Procfile:  {line}" for line in procfile(addition)]
-    lines += ["", f"run    {addition.run}", f"prove  {addition.prove}"]
+    lines += ["", *([f"run    {addition.run}"] if addition.run else []), f"prove  {addition.prove}"]
     if addition.dead_letters:
         lines.append(f"see    {addition.dead_letters}   (what was given up)")
     if addition.history:

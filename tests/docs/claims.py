@@ -53,6 +53,11 @@ LLM_WORKER = "jobs/test_llm_worker.py::test_"
 LLM_LIMITS = "jobs/test_llm_limits.py::test_"
 LLM_HTTP = "core/test_llm_http.py::test_"
 LLM_USAGE = "core/test_llm_usage.py::test_"
+LLM_BATCHES = "jobs/test_llm_batches.py::test_"
+LLM_BATCH_FAULTS = "jobs/test_llm_batch_faults.py::test_"
+LLM_BATCH_HTTP = "core/test_llm_batch_http.py::test_"
+WEBHOOKS = "jobs/test_webhooks.py::test_"
+WEBHOOK_IN = "jobs/test_webhook_in.py::test_"
 LLM_SCRIPT = "scripts/test_llm_jobs.py::test_"
 TASK_SCRIPT = "scripts/test_celery_tasks.py::test_"
 SHAPES = "scripts/test_shapes.py::test_"
@@ -684,21 +689,44 @@ LLM: Claims = {
         f"{LLM_WORKER}one_that_kills_its_workers_costs_its_neighbours_little",
         f"{JOB_ROWS}lapsed_leases_are_counted_until_an_attempt_ends",
     ),
+    # batches
+    "in the provider's list, not asked again": (
+        f"{LLM_BATCH_FAULTS}workers_are_killed_when_the_provider_has_the_batch",
+        f"{LLM_BATCH_HTTP}a_batch_is_found_among_others_of_its_size",
+    ),
+    "what may pass goes into another batch": (f"{LLM_BATCHES}each_row_ends_as_its_result_says",),
+    "smaller ones show who is to blame": (
+        f"{LLM_BATCHES}one_that_is_refused_with_its_batch_takes_nobody_along",
+    ),
+    "wait, at no attempt's cost": (
+        f"{LLM_BATCHES}a_storm_of_refusals_costs_no_attempt",
+        f"{LLM_BATCHES}a_wrong_key_costs_no_job",
+    ),
+    "until it ends; no effect, cost on record": (f"{LLM_BATCHES}cancelled_while_it_is_in_the_batch",),
+    "Anthropic's list does not name batches": (
+        f"{LLM_BATCH_HTTP}as_long_as_it_goes_on_only_openai_says_whose_it_is",
+        "version anthropic 2.12: MessageBatch has neither metadata nor custom ids",
+    ),
+    "it cancels the late batch": (f"{LLM_BATCHES}who_comes_too_late_with_a_batch_cancels_it",),
+    # webhooks
+    "tried for days under one id; 410 disables the endpoint": (
+        f"{WEBHOOKS}each_event_is_delivered_signed_and_under_one_id",
+        f"{WEBHOOKS}an_endpoint_that_is_gone_is_not_asked_again",
+    ),
+    "checked on the connection made; no redirects": (
+        "core/test_webhook_target.py::test_the_connection_goes_to_the_address_that_was_checked",
+        "core/test_webhook_target.py::test_redirects_are_answers",
+        f"{WEBHOOKS}a_private_address_is_not_sent_to",
+    ),
+    "gets each webhook once; let workers refuse": (f"{WEBHOOK_IN}what_is_signed_is_stored_once",),
     # Celery or not
     "made for | work of seconds": ("app/core/job.py: No transaction is open",),
     "in flight at once": (
         f"{LLM_WORKER}hundreds_are_asked_at_once_and_hold_no_connection",
         "version celery 5.7: a prefork worker has one task in each process",
     ),
-    "its row, claimed with SKIP LOCKED": ("app/core/job_claim.py: FOR UPDATE OF job SKIP LOCKED",),
-    "open only while the answer is stored": (
-        f"{LLM_WORKER}hundreds_are_asked_at_once_and_hold_no_connection",
-    ),
     "first come, first served | owners take turns": (
         f"{LLM_WORKER}owners_take_turns_and_limits_hold_for_all_workers",
-    ),
-    "each piece of text, by server-sent events": (
-        f"{LLM_EVENTS}a_job_is_submitted_followed_and_its_usage_shown",
     ),
     # wiring
     "the last one is `end`, later visits get 204": (
@@ -707,12 +735,8 @@ LLM: Claims = {
     "200 with the result if the job ends in time": (
         f"{JOBS_API}a_client_that_prefers_to_wait_gets_what_ends_in_time",
     ),
-    "how many of the owner's go first": (f"{JOBS_API}the_place_in_the_queue_is_shown",),
-    "after a second attempt drop what the first has sent": (
+    "drop what an earlier attempt has sent": (
         f"{LLM_EVENTS}clients_go_on_when_an_api_and_a_worker_are_killed",
-    ),
-    "A stream holds no connection of the pool": (
-        f"{LLM_EVENTS}many_readers_hold_no_connection_and_no_memory",
     ),
     "one open stream holds up a shutdown for ever": (
         f"{LLM_EVENTS}many_readers_hold_no_connection_and_no_memory",
@@ -729,7 +753,6 @@ LLM: Claims = {
         f"{LLM_FAULTS}workers_are_killed_frozen_and_stopped_in_the_middle_of_streams",
         "version anthropic 2.12: _idempotency_header is None; openai 3.54 as well",
     ),
-    "tells an answer that was cut": (f"{LLM_HTTP}an_answer",),
     # limits
     "| is not claimed": (f"{LLM_WORKER}owners_take_turns_and_limits_hold_for_all_workers",),
     "waits in its row for its turn": (
@@ -746,9 +769,6 @@ LLM: Claims = {
     "shows what was given up, `replay` asks again": (
         "jobs/test_dead_letters_command.py::test_letters_of_tasks_jobs_and_neither",
         f"{LLM_SCRIPT}report",
-    ),
-    "end the worker with exit code 78": (
-        "core/test_llm_settings.py::test_settings_that_make_no_sense_are_refused",
     ),
     # problems
     "jobs wait although workers are idle": (f"{LLM_WORKER}what_is_busy_costs_no_attempt_and_no_slot",),

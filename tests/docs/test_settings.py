@@ -11,16 +11,15 @@ from app.core import failures, lifecycle, rabbit_topology, redis_stream, relay
 from app.core.celery_settings import CelerySettings
 from app.core.cron_job import CronJob
 from app.core.job_settings import JobSettings
+from app.core.llm_batch_settings import LlmBatchSettings
 from app.core.llm_settings import LlmSettings
 from app.core.outbox import LANES
+from app.core.webhook_settings import WebhookSettings
 from app.core.worker_settings import WorkerSettings
 from docs.documents import ALL, CONSUMERS, CRON, QUEUE, REFERENCES, ROOT, Document, one_line, table_rows
 
-FIELDS = {
-    name.upper(): field
-    for settings in (WorkerSettings, CelerySettings, JobSettings, LlmSettings)
-    for name, field in settings.model_fields.items()
-}
+SETTINGS = (WorkerSettings, CelerySettings, JobSettings, LlmSettings, LlmBatchSettings, WebhookSettings)
+FIELDS = {name.upper(): field for settings in SETTINGS for name, field in settings.model_fields.items()}
 UNITS = {
     "_SECONDS": "s",
     "_HOURS": "h",
@@ -62,7 +61,7 @@ def test_defaults_and_units_are_right(name: str) -> None:
 @pytest.mark.parametrize("document", ALL, ids=lambda document: document.name)
 def test_settings_that_are_named_exist(document: Document) -> None:
     assert set(
-        re.findall(r"\b(?:WORKER|OUTBOX|RABBITMQ|CELERY|JOB|LLM)_[A-Z_]*[A-Z]\b", document.text)
+        re.findall(r"\b(?:WORKER|OUTBOX|RABBITMQ|CELERY|JOB|LLM|WEBHOOK)_[A-Z_]*[A-Z]\b", document.text)
     ) <= set(FIELDS)
 
 

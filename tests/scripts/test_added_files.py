@@ -277,6 +277,7 @@ def test_list_names_the_kinds(script: Script) -> None:
     listed = script("list", "--format", "json")
 
     kinds = ["redis-consumer", "rabbitmq-consumer", "outbox-relay", "cron-job", "celery-task", "llm-job"]
+    kinds += ["webhook-sender", "webhook-receiver"]
     assert [kind["kind"] for kind in listed.data] == kinds
     assert {name for kind in listed.data for name in kind["extras"]} == {"redis", "rabbitmq", "none"}
     assert "outbox-relay" in script("list").out

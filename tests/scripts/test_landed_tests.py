@@ -434,6 +434,60 @@ def test_those_of_an_llm_job_pass_in_a_renamed_package_and_for_openai(
     assert "1 passed" in done.stdout
 
 
+def test_those_of_webhooks_pass(shop: Path, script: Script, servers: Servers) -> None:
+    pyproject = shop / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text() + STRICT)
+    for kind in ("webhook-sender", "webhook-receiver"):
+        script(kind, "--project", shop)
+
+    done = run_tests(shop, **servers("redis"))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 passed" in done.stdout
+    accounts = ledgers(done.stdout)
+    assert [account["lost"] + account["duplicated"] for account in accounts] == [0] * 5
+
+
+def test_those_of_a_receiver_of_webhooks_fail_when_it_stores_them_again(
+    shop: Path, script: Script, servers: Servers
+) -> None:
+    script("webhook-receiver", "--project", shop)
+    break_joint(shop, "api/webhook_in.py", ".first() is not None:", ".first() or True:")
+
+    done = run_tests(shop, **servers("redis"))
+
+    assert done.returncode == 1, done.stdout
+    assert "1 failed, 2 passed" in done.stdout, done.stdout
+
+
+BATCHED = ("--batch", "--type", "shop.document.summarise.overnight.v1")
+
+
+def test_those_of_a_batched_job_pass(shop: Path, add_llm: Script, servers: Servers) -> None:
+    pyproject = shop / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text() + STRICT)
+    add_llm(shop, *BATCHED, name="summarise_overnight")
+
+    done = run_tests(shop, **servers("redis"))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
+    accounts = ledgers(done.stdout)
+    assert [account["lost"] + account["duplicated"] for account in accounts] == [0] * 3
+
+
+def test_those_of_a_batched_job_fail_when_nobody_looks_for_an_accepted_batch(
+    shop: Path, add_llm: Script, servers: Servers
+) -> None:
+    add_llm(shop, *BATCHED, name="summarise_overnight")
+    break_joint(shop, "core/llm_batch_worker.py", "if id_ is not None:", "if False:")
+
+    done = run_tests(shop, "-k", "test_worker_killed_before_it_knows", **servers("redis"))
+
+    assert done.returncode == 1, done.stdout
+    assert "1 failed" in done.stdout, done.stdout
+
+
 LLM_BREAKS = {
     "an answer that was paid for is not looked for": (
         "core/llm_call.py",
@@ -465,13 +519,16 @@ def test_those_of_an_llm_job_fail_when_a_joint_is_broken(
 
 
 @pytest.mark.slow
-def test_what_lands_with_an_llm_job_passes_the_linter_and_the_type_checker(
-    acme: Path, add_llm: Script
+def test_what_lands_with_llm_jobs_and_webhooks_passes_the_linter_and_the_type_checker(
+    acme: Path, add_llm: Script, script: Script
 ) -> None:
     extras = [word for extra in LLM.extras for word in ("--with", extra)]
     calls = "acme.services.documents:DocumentService.store_summary"
     for name in ("brief", "summarise_the_documents_of_a_customer"):
         add_llm(acme, *extras, "--deadline", "1h", "--timeout", "1m", name=name, calls=calls)
+    add_llm(acme, "--batch", name="overnight", calls=calls)
+    for kind in ("webhook-sender", "webhook-receiver"):
+        script(kind, "--project", acme)
     check_style(acme)
 
 

@@ -67,6 +67,41 @@ def test_the_job_of_the_templates_is_what_the_script_writes(shop: Path, add_llm:
         assert (shop / name).read_text() == (TEMPLATES / name).read_text()
 
 
+def test_one_that_is_asked_in_batches_brings_what_makes_them(
+    shop: Path, add_llm: Script, script: Script, tree: Tree
+) -> None:
+    add_llm(shop)
+    before = tree(shop)
+
+    type_ = ("--type", "shop.document.summarise.overnight.v1")
+    added = add_llm(shop, "--batch", *type_, "--format", "json", name="summarise_overnight")
+
+    assert added.code == 0, added.err
+    after = tree(shop)
+    assert {name: after[name] for name in before} == before
+    new = sorted(re.sub(r"\d{8}_\d{4}_", "", name) for name in after.keys() - before.keys())
+    assert new == [
+        "app/core/llm_batch.py",
+        "app/core/llm_batch_http.py",
+        "app/core/llm_batch_settings.py",
+        "app/core/llm_batch_store.py",
+        "app/core/llm_batch_worker.py",
+        "app/llm/summarise_overnight.py",
+        "app/models/llm_batch.py",
+        "app/workers/llm_batches.py",
+        "migrations/versions/llm_batch.py",
+        "tests/workers/llm_batch_lab.py",
+        "tests/workers/test_llm_summarise_overnight.py",
+    ]
+    for name in ("app/llm/summarise_overnight.py", "tests/workers/test_llm_summarise_overnight.py"):
+        assert after[name] == (TEMPLATES / name).read_text()
+    command = "python -m app.workers.run"
+    assert added.data["run"] == f"{command} llm_batches"
+    lines = [f"{name}: exec {command} {name}" for name in ("llm_batches", "llm_jobs")]
+    assert added.data["procfile"].splitlines() == lines
+    assert script("diff", "--project", shop).code == 0
+
+
 def test_next_one_is_one_file_and_its_test_and_a_second_run_changes_nothing(
     shop: Path, add_llm: Script, script: Script, tree: Tree
 ) -> None:

@@ -31,7 +31,11 @@ KINDS: dict[str, tuple[str, ...]] = {
     "celery-task": ("celery-task", "invoice_email"),
     "celery-task --tracked": ("celery-task", "process_payment", "--tracked"),
     "llm-job": ("llm-job", "summarise", "--prompt", "what_is_asked"),
+    "llm-job --batch": ("llm-job", "overnight", "--prompt", "what_is_asked", "--batch"),
+    "webhook-sender": ("webhook-sender",),
+    "webhook-receiver": ("webhook-receiver",),
 }
+WITHOUT_A_SERVICE = ("outbox-relay", "webhook-sender", "webhook-receiver")
 # What one project can have at once; a plain Celery task wants the relay for itself.
 TOGETHER = [name for name in KINDS if name != "celery-task"]
 FITTING = [shape for shape in SHAPES.values() if not shape.refusal]
@@ -40,8 +44,9 @@ FITTING = [shape for shape in SHAPES.values() if not shape.refusal]
 def add(script: Script, shape: Shape, project: Path, kind: str, *options: str) -> Any:
     """Add a worker of a kind."""
     command, *rest = KINDS[kind]
-    own = {"cron-job": shape.daily, "llm-job": shape.calls.replace("mark_paid", "store_answer")}
-    calls = () if kind == "outbox-relay" else ("--calls", own.get(kind, shape.calls))
+    answered = shape.calls.replace("mark_paid", "store_answer")
+    own = {"cron-job": shape.daily, "llm-job": answered, "llm-job --batch": answered}
+    calls = () if kind in WITHOUT_A_SERVICE else ("--calls", own.get(kind, shape.calls))
     return script(command, *rest, *calls, "--project", project, *shape.options, *options)
 
 

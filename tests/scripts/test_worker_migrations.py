@@ -150,14 +150,16 @@ def test_tables_are_as_the_models_say_and_can_be_removed(
     add_task: Script,
     add_tracked: Script,
     add_llm: Script,
+    script: Script,
     postgres: PostgresServer,
 ) -> None:
-    # Given a project with a consumer, a plain task with its relay, a tracked task, and an LLM job
+    # Given a project with a consumer, a plain task with its relay, a tracked task, LLM jobs, and webhooks
     add_consumer(acme, calls="acme.services.orders:OrderService.mark_paid")
     add_task(acme, calls="acme.services.emails:EmailService.send")
     add_tracked(acme, calls="acme.services.payments:PaymentService.capture")
-    add_llm(acme, calls="acme.services.documents:DocumentService.store_summary")
-    assert len(versions(acme)) == 8
+    add_llm(acme, "--batch", calls="acme.services.documents:DocumentService.store_summary")
+    script("webhook-sender", "--project", acme)
+    assert len(versions(acme)) == 10
     url = postgres.create_database("migrated")
 
     # When the migrations run

@@ -76,6 +76,8 @@ class JobContext(Generic[T]):
     note: str | None = field(default=None, init=False)
     answer: Any = field(default=None, init=False)
     """What the kind's `ask` has returned."""
+    gathers: bool = field(default=False, init=False)
+    """Whether calls of a language model are gathered for a batch of its provider, in place of being made."""
     events: list[tuple[str, Any]] = field(default_factory=list, init=False, repr=False)
     """What followers are to be told and is not yet taken: see `app.core.job_events`."""
     told: int = field(default=0, init=False, repr=False)
@@ -108,7 +110,8 @@ class JobKind(Generic[T]):
     ask: what comes before `handle` and takes long: an `async def` function of the job. No transaction is open
         while it runs; what it returns is the job's `answer` then, or an Outcome that ends the attempt.
     via: what brings its jobs to a worker. `celery` sends their ids, `table` leaves them to workers that
-        claim them.
+        claim them, and `batch` to those that ask for many at once (`app.core.llm_batch`); with the answer
+        they go on as `table`.
     queue: the queue they go through; `default` is the transport's own default. JOB_LIMITS may limit how many
         jobs of a queue run at once (`table`).
     timeout: how long one attempt may take; None is the setting WORKER_HANDLER_TIMEOUT_SECONDS.
@@ -122,7 +125,7 @@ class JobKind(Generic[T]):
     payload: type[T]
     handle: Handler[T]
     ask: Ask[T] | None = None
-    via: Literal["celery", "table"] = "celery"
+    via: Literal["celery", "table", "batch"] = "celery"
     queue: str = "default"
     timeout: timedelta | None = None
     deadline: timedelta = timedelta(hours=24)

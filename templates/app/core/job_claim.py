@@ -88,7 +88,7 @@ CLAIM = text(
 async def claim(settings: JobSettings, runner: str, room: int) -> Sequence[Row[Any]]:
     """Start up to `room` jobs of the kinds that this process knows."""
     values = {
-        "kinds": [kind.name for kind in KINDS.values() if kind.via == "table"],
+        "kinds": [kind.name for kind in KINDS.values() if kind.via != "celery"],
         "room": room,
         "per_owner": settings.job_per_owner,
         "queues": list(settings.job_limits),

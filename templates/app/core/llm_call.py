@@ -19,6 +19,7 @@ from app.core.job_events import DELTA, emit
 from app.core.llm_limit import book, settle
 from app.core.llm_provider import Answer, Prompt, Provider, Usage
 from app.core.llm_settings import llm_settings
+from app.core.outcomes import WorkerError
 
 STARTED, ANSWERED, BROKEN_OFF = "started", "answered", "broken_off"
 CHARACTERS_PER_TOKEN = 4
@@ -28,6 +29,15 @@ FIND = text(
     WHERE job_id = :id AND type = 'answered' AND data->>'call' = :call ORDER BY id DESC LIMIT 1
     """
 )
+
+
+class Gathered(WorkerError):
+    """Carries a call that is to go into a batch out of a job's function."""
+
+    def __init__(self, prompt: Prompt, name: str) -> None:
+        super().__init__("gathered for a batch")
+        self.prompt = prompt
+        self.name = name
 
 
 async def call(
@@ -41,6 +51,8 @@ async def call(
     """
     if context.attempt > 1 and (found := await find(context, name)):
         return found
+    if context.gathers:
+        raise Gathered(prompt, name)
     limit = Usage(about(prompt), prompt.max_tokens, stop="limit")
     booking = await book(context.owner, spent(prompt, limit, []))
     usage, pieces = Usage(), list[str]()

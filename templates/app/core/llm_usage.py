@@ -70,7 +70,7 @@ def estimate(started: dict[str, Any], characters: int) -> dict[str, Any]:
     """What a call without an end has used."""
     given, made = started["input_tokens"], characters // CHARACTERS_PER_TOKEN
     price = llm_settings().llm_prices.get(started["model"])
-    cost = None if price is None else round(given * price[0] + made * price[1])
+    cost = None if price is None else round((given * price[0] + made * price[1]) * started.get("share", 1))
     return {"input_tokens": given, "output_tokens": made, "cost": cost, "exact": False}
 
 

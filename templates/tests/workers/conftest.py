@@ -79,6 +79,7 @@ JOB_SETTINGS = {
 }
 # Those of LLM jobs: they come back because of their leases, too.
 LLM_SETTINGS = {"JOB_LEASE_SECONDS": "4", "JOB_POLL_SECONDS": "0.2", "JOB_FLUSH_SECONDS": "0.05"}
+BATCH_SETTINGS = {**LLM_SETTINGS, "LLM_BATCH_WAIT_SECONDS": "0", "LLM_BATCH_POLL_SECONDS": "0.1"}
 LLM_FOLDER = "app.llm"
 CELERY_ROLES = ("task", "job")
 # The file that knows a broker.
@@ -86,6 +87,13 @@ SUPPORT = {"redis": "redis_lab", "rabbitmq": "rabbit_lab"}
 EFFECTS = "SELECT message_id FROM worker_lab_effect"
 TICKS = "SELECT id, due_at FROM cron_run WHERE job = :job AND due_at > :since ORDER BY due_at"
 JOBS = "SELECT state, attempt, excused, runner FROM job WHERE id = CAST(:id AS uuid)"
+BATCHES = """
+    SELECT b.holder, b.provider_id FROM llm_batch AS b JOIN job ON job.runner = 'batch ' || b.id
+    WHERE job.id = CAST(:id AS uuid)
+"""
+DELIVERIES = "SELECT payload->>'message_id' AS id, state FROM job WHERE owner = :owner"
+SENDER = "SELECT runner FROM job WHERE payload->>'message_id' = :id"
+DISABLED = "SELECT disabled_at IS NOT NULL FROM webhook_endpoint WHERE owner = :owner"
 LETTERS = "SELECT body, reason FROM dead_letter WHERE source = :source"
 FOREIGN = (
     "WORKER_",
@@ -94,6 +102,7 @@ FOREIGN = (
     "CELERY_",
     "JOB_",
     "LLM_",
+    "WEBHOOK_",
 )  # settings of other workers on this machine
 TOPIC_TYPE = "worker_lab.numbered.v1"
 DEADLINE = 20.0
@@ -661,10 +670,13 @@ class JobLab(CeleryLab):
 class LlmLab(Lab):
     """Workers that run one LLM job, and the `model` that they ask."""
 
+    role = "llm"
+    settings = LLM_SETTINGS
+
     def __init__(self, folder: Path, database: URL, model: Any, job: str, *arguments: str) -> None:
         self.model, self.job = model, job
-        environment = {**LLM_SETTINGS, **model.environment, "LAB_ANSWER": model.text}
-        super().__init__(folder, database, environment, "llm", job, *arguments)
+        environment = {**self.settings, **model.environment, "LAB_ANSWER": model.text}
+        super().__init__(folder, database, environment, self.role, job, *arguments)
         self.payload: dict[str, Any] = self.desk.ask("describe_task", job, LLM_FOLDER)["payload"]
 
     def submit(self, ending: str = "commit") -> str:
@@ -707,6 +719,85 @@ class LlmLab(Lab):
     def close(self) -> None:
         super().close()
         self.model.close()
+
+
+class BatchLab(LlmLab):
+    """The same where the model is asked in batches."""
+
+    role = "batch"
+    settings = BATCH_SETTINGS
+
+    def asking(self, job: str) -> Replica:
+        """The worker that has sent the batch of `job`, which the provider has, once there is one."""
+        self.wait_for(lambda: self.model.asked(job), f"{job} is in a batch")
+        (batch,) = self.batches(job)
+        process = int(batch.holder.split(":")[1])
+        return next(replica for replica in self.replicas if replica.process.pid == process)
+
+    def waiting(self, job: str) -> None:
+        """Return when it is on record that the provider has the batch of `job`."""
+        self.wait_for(lambda: any(batch.provider_id for batch in self.batches(job)), "it is on record")
+
+    def batches(self, job: str) -> list[Any]:
+        """The batch that a job is in, if it is in one."""
+        return run_async(query(self.database, BATCHES, id=job))
+
+
+class WebhookLab(Lab):
+    """Senders of webhooks, and the `receiver` that they send to."""
+
+    def __init__(self, folder: Path, database: URL, receiver: Any) -> None:
+        self.receiver = receiver
+        networks = {"WEBHOOK_ALLOWED_NETWORKS": '["127.0.0.0/8"]'}
+        super().__init__(folder, database, {**LLM_SETTINGS, **networks}, "webhooks")
+
+    def endpoint(self, url: str = "") -> tuple[str, str]:
+        """A new owner whose webhooks are sent to a URL, the receiver's unless given; and the secret."""
+        owner = f"lab {uuid.uuid4().hex}"
+        _, secret = self.desk.ask("add_endpoint", owner, url or self.receiver.url)
+        return owner, secret
+
+    def announce(self, owner: str, ending: str = "commit") -> list[str]:
+        """Announce something in a transaction that ends with commit or rollback; the ids of the webhooks."""
+        return list(self.desk.ask("announce", owner, ending))
+
+    def states(self, owner: str) -> dict[str, str]:
+        """The states of an owner's deliveries, by the ids of the webhooks."""
+        return {row.id: row.state for row in run_async(query(self.database, DELIVERIES, owner=owner))}
+
+    def disabled(self, owner: str) -> bool:
+        """Whether an owner's endpoint is disabled."""
+        ((disabled,),) = run_async(query(self.database, DISABLED, owner=owner))
+        return bool(disabled)
+
+    def sending(self, id_: str) -> Replica:
+        """The worker that is in the middle of a try to deliver a webhook."""
+        self.wait_for(lambda: self.receiver.tries(id_), f"{id_} is tried")
+        ((runner,),) = run_async(query(self.database, SENDER, id=id_))
+        return next(replica for replica in self.replicas if replica.process.pid == int(runner.split(":")[1]))
+
+    def release(self) -> None:
+        super().release()
+        self.receiver.release()
+
+    def close(self) -> None:
+        super().close()
+        self.receiver.close()
+
+
+class WebhookInLab(Lab):
+    """The router that takes webhooks, in the process of the desk."""
+
+    def __init__(self, folder: Path, database: URL) -> None:
+        super().__init__(folder, database, {})
+
+    def receive(self, *webhooks: tuple[str, str], ending: str = "commit") -> list[int]:
+        """Send webhooks, all at once, each an id and whether its signature is `good`; their statuses."""
+        return list(self.desk.ask("receive", webhooks, ending))
+
+    def done(self) -> list[str]:
+        """The webhooks whose effect is committed, each as often as its effect is there."""
+        return [row.message_id for row in run_async(query(self.database, EFFECTS))]
 
 
 class CronLab(Lab):
@@ -807,6 +898,26 @@ class Labs:
         model = support("llm_lab").start()
         lab = LlmLab(self._folder / f"llm_{job}", self._database, model, job, calls, prompt)
         lab.payload = lab.payload if payload is None else payload
+        self._ending.callback(lab.close)
+        return lab
+
+    def llm_batch(self, job: str, calls: str, prompt: str, payload: dict[str, Any] | None = None) -> BatchLab:
+        """The same for one that is asked in batches."""
+        model = support("llm_batch_lab").start()
+        lab = BatchLab(self._folder / f"llm_{job}", self._database, model, job, calls, prompt)
+        lab.payload = lab.payload if payload is None else payload
+        self._ending.callback(lab.close)
+        return lab
+
+    def webhooks(self) -> WebhookLab:
+        """The lab of the sender of webhooks."""
+        lab = WebhookLab(self._folder / "webhooks", self._database, support("webhook_lab").start())
+        self._ending.callback(lab.close)
+        return lab
+
+    def webhook_in(self) -> WebhookInLab:
+        """The lab of the router that takes webhooks."""
+        lab = WebhookInLab(self._folder / "webhook_in", self._database)
         self._ending.callback(lab.close)
         return lab
 

@@ -6,6 +6,8 @@ which is replaced by one that leaves a trace in the same transaction. So the dom
     python replica.py task invoice_email MODULE:METHOD       run a Celery worker with this plain task
     python replica.py job process_payment MODULE:METHOD      run a Celery worker with this tracked one
     python replica.py llm summarise_document MODULE:METHOD METHOD   run the worker of LLM jobs with this one
+    python replica.py batch summarise_overnight MODULE:METHOD METHOD   the same for one asked in batches
+    python replica.py webhooks                               run the sender of webhooks
     python replica.py relay                                  run the outbox relay
     python replica.py run job_dispatcher                     run another worker, as it is
     python replica.py desk                                   do what the lines on stdin say, answer in JSON
@@ -69,11 +71,23 @@ EFFECT_OF_JOB = text(
     RETURNING message_id
     """
 )
-EFFECTS = {"cron": EFFECT_OF_TICK, "job": EFFECT_OF_JOB, "llm": EFFECT_OF_JOB}
+EFFECTS = {
+    "cron": EFFECT_OF_TICK,
+    "job": EFFECT_OF_JOB,
+    "llm": EFFECT_OF_JOB,
+    "batch": EFFECT_OF_JOB,
+}
+LLM_ROLES = ("llm", "batch")
 CELERY_ROLES = ("task", "job")
 OWNER = "worker lab"
 
-WORKERS = {"relay": "outbox_relay", "cron": "scheduler", "llm": "llm_jobs"}
+WORKERS = {
+    "relay": "outbox_relay",
+    "cron": "scheduler",
+    "llm": "llm_jobs",
+    "batch": "llm_jobs llm_batches",
+    "webhooks": "webhooks",
+}
 FORMATS = {
     "date": "2026-01-31",
     "date-time": "2026-01-31T12:00:00Z",
@@ -188,7 +202,7 @@ def in_place_of(original: Any, session: Any) -> Any:
 
 def check(call: inspect.BoundArguments) -> None:
     """An LLM job passes on what the model has answered."""
-    if sys.argv[1] == "llm" and os.environ["LAB_ANSWER"] not in call.arguments.values():
+    if sys.argv[1] in LLM_ROLES and os.environ["LAB_ANSWER"] not in call.arguments.values():
         raise RuntimeError("the service was not given the model's answer")
 
 
@@ -245,6 +259,96 @@ def hold_relay() -> None:
         return relay
 
     outbox_relay.worker = worker
+
+
+def try_again_soon() -> None:
+    """Let the sender of webhooks not wait for long before it tries again."""
+    sender: Any = importlib.import_module("app.core.webhooks")
+    sender.SCHEDULE = (0.2,) * len(sender.SCHEDULE)
+
+
+async def add_endpoint(owner: str, url: str) -> tuple[str, str]:
+    """Have an owner's webhooks sent to a URL; the endpoint's id, and its secret."""
+    endpoint, secret = await of("app.core.webhook_endpoints", "add")(owner, url)
+    return str(endpoint.id), secret.get_secret_value()
+
+
+async def announce(owner: str, ending: str) -> list[str]:
+    """Announce something in a transaction that ends with commit or rollback; the ids of the webhooks."""
+    with suppress(RolledBackError):
+        async with of("app.core.database", "get_session")() as session:
+            await of("app.core.webhooks", "announce")(session, owner=owner, type="lab.test", data={"n": 1})
+            found = await session.execute(
+                text(
+                    "SELECT payload->>'message_id' FROM job WHERE owner = :owner "
+                    "AND xmin::text::bigint = txid_current() % 4294967296"
+                ),
+                {"owner": owner},
+            )
+            ids = [str(id_) for id_ in found.scalars()]
+            if ending == "rollback":
+                raise RolledBackError
+    return ids
+
+
+async def receive(webhooks: list[list[str]], ending: str) -> list[int]:
+    """Give the API's router signed webhooks, all at once, each an id and a signature that is good or bad;
+    the status of each. What it stores leaves a trace, in a transaction that ends as `ending` says.
+    """
+    from fastapi import FastAPI
+
+    accept: Any = importlib.import_module("app.api.job_accept")
+    sign: Any = importlib.import_module("app.core.webhook_sign")
+    keys = [sign.new_secret(), sign.new_secret()]
+
+    async def store(session: Any, webhook: Any) -> None:
+        insert = text("INSERT INTO worker_lab_effect (message_id, process) VALUES (:id, 0)")
+        await session.execute(insert, {"id": webhook.id})
+        if ending == "rollback":
+            raise RuntimeError("the test wants this to fail")
+
+    app = FastAPI()
+    app.add_exception_handler(accept.Problem, accept.answer_problem)
+    app.include_router(of("app.api.webhook_in", "webhook_in_router")("lab", lambda: keys[:1], store))
+    body = b'{ "n": 1}'
+
+    async def give(id_: str, signature: str) -> int:
+        key = keys[0] if signature == "good" else keys[1]
+        headers = sign.signed(id_, body, [key], datetime.now(UTC))
+        return await post(app, "/webhooks/lab", headers, body)
+
+    return await asyncio.gather(*(give(id_, signature) for id_, signature in webhooks))
+
+
+async def post(app: Any, path: str, headers: dict[str, str], body: bytes) -> int:
+    """The status that an application answers a POST with."""
+    asked = [{"type": "http.request", "body": body, "more_body": False}]
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return asked.pop() if asked else await asyncio.Future()
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("lab", 80),
+    }
+    with suppress(RuntimeError):  # what the test wanted: it is answered, and raised for the server's log
+        await app(scope, receive, send)
+    return statuses[0]
 
 
 def run_celery(name: str) -> int:
@@ -457,9 +561,11 @@ def main(arguments: list[str]) -> int:
     threading.Thread(target=end_with_the_test_run, daemon=True).start()
     if role == "relay":
         hold_relay()
+    elif role == "webhooks":
+        try_again_soon()
     elif role != "run":
         replace_service(rest[1])
-    if role == "llm":
+    if role in LLM_ROLES:
         replace_prompt(rest[1], rest[2])
     if role in CELERY_ROLES:
         return run_celery(rest[0])
@@ -467,7 +573,7 @@ def main(arguments: list[str]) -> int:
         tick_every_second(rest[0])
     from app.workers.run import main as run
 
-    return run([WORKERS.get(role) or rest[0]])
+    return run((WORKERS.get(role) or rest[0]).split())
 
 
 if __name__ == "__main__":
