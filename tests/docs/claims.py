@@ -92,7 +92,6 @@ SKILL: Claims = {
     "an unknown version becomes a dead letter": (f"{INPUT}bad_messages_are_set_aside",),
     "Secrets are `SecretStr` and never logged": (f"{PROCESS}passwords_are_not_logged",),
     # gotchas
-    "a crash loses it": ("version fastapi 0.165: FastAPI's own caveat on background tasks",),
     "sent but rolled back, or committed but unsent": (f"{OUTBOX}commit_sends_and_rollback_does_not",),
     "FastAPI >= 0.118 commits after the response: 202, then lost": (
         f"{API}a_202_whose_commit_fails_is_never_sent",
@@ -117,7 +116,7 @@ SKILL: Claims = {
         "scripts/test_worker_migrations.py::test_tables_are_as_the_models_say_and_can_be_removed",
     ),
     "relays may repeat": (f"{OUTBOX}relays_are_killed_while_they_send",),
-    "exit code 3 names what is missing": (f"{REFUSALS}project_without_a_base_of_the_models",),
+    "exit code 3 names what lacks": (f"{REFUSALS}project_without_a_base_of_the_models",),
 }
 
 QUEUE: Claims = {
@@ -208,7 +207,10 @@ QUEUE: Claims = {
     # operate
     "a second relay is for availability": (f"{OUTBOX}relays_are_killed_while_they_send",),
     "SIGTERM finishes the batch and exits 0": (f"{OUTBOX}sigterm_ends_a_relay_in_order",),
-    "`add_worker.py diff` shows": ("scripts/test_diff.py::test_edited_and_missing_copies_are_shown",),
+    "`add_worker.py upgrade`: newer templates; commit `workers.lock`": (
+        "scripts/test_upgrade.py::test_upgrade",
+        "scripts/test_upgrade.py::test_without_git_each_difference_of_an_edited_copy_is_a_conflict",
+    ),
     "RabbitMQ 3.10 or newer": (f"{GENERATIONS}the_server_is_of_the_generation_that_was_asked_for",),
     "no cluster mode (the client is a plain one)": (
         "app/core/redis_stream.py: Redis.from_pool(ConnectionPool(",

@@ -106,16 +106,12 @@ def test_subcommands_and_options_are_those_of_the_script(document: Document) -> 
         assert option in help_, option
 
 
-# SKILL.md has no room for a row of theirs; the reference on LLM jobs tells of them.
-IN_THE_REFERENCE = {"webhook-sender", "webhook-receiver"}
-
-
 def test_kinds_are_those_of_the_script() -> None:
     told = {row[0].strip("`"): row[1] for row in table_rows(README.section("What there is"))}
     assert told == {kind.name: kind.summary for kind in KINDS.values()}
     choices = [row[1] for row in table_rows(SKILL.section("Choose"))]
     chosen = {choice.strip("`") for choice in choices if not choice.startswith("none: ")}
-    assert (chosen - {"both"}) | IN_THE_REFERENCE == set(KINDS)
+    assert chosen - {"both"} == set(KINDS)
 
 
 def test_parser_knows_what_the_procedure_uses() -> None:
