@@ -52,9 +52,8 @@ def deliveries(scene: Scene) -> set[int]:
 
 async def test_batches_with_eight_kills(scene: Scene) -> None:
     # Given two replicas and 2,000 messages
-    orders = await scene.orders(2000)
+    orders = scene.send(await scene.orders(2000))
     replicas = [scene.worker(WORKER), scene.worker(WORKER)]
-    scene.send(orders)
     # When one or the other is killed at eight random moments
     chance = random.Random(8)
     for kill in range(8):
@@ -67,7 +66,7 @@ async def test_batches_with_eight_kills(scene: Scene) -> None:
     await scene.until_processed(orders, 120)
     (await scene.ledger("batches: kill -9 x8 over 2,000 messages, 2 replicas")).assert_clean()
     assert scene.dead() == []
-    assert max(sizes(scene)) == 100
+    assert max(sizes(scene)) <= 100
     assert sum(size for size in sizes(scene) if size >= 50) > 400
 
 
