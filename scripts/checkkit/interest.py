@@ -16,7 +16,7 @@ CALLED = frozenset(
         "apply_async", "delay", "crontab", "on_event", "create_task", "create_task_group", "ensure_future",
         "gather", "TaskGroup", "xread", "xreadgroup", "xadd", "xgroup_create", "xgroup_delconsumer", "blpop",
         "brpop", "bzpopmin", "bzpopmax", "lock", "ack", "xack", "basic_ack", "begin", "add_task",
-        "add_event_handler", "send_task",
+        "add_event_handler", "send_task", "StreamingResponse", "EventSourceResponse",
     }
 )  # fmt: skip
 LOGS = frozenset({"debug", "info", "warning", "error", "exception", "critical", "log"})
