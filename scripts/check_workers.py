@@ -49,8 +49,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # python -P and -I lea
 
 from checkkit import output
 from checkkit.errors import EXIT_CLEAN, EXIT_FINDINGS, CheckError, UsageError
+from checkkit.reader import Report
 from checkkit.rule import GROUPS, rules
-from checkkit.run import Report, check
+from checkkit.run import check
 from checkkit.suppress import fingerprints, read_baseline, write_baseline
 
 FORMATS = {"text": output.as_text, "json": output.as_json, "sarif": output.as_sarif}

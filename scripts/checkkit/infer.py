@@ -57,18 +57,18 @@ class Inference:
     def target(self, node: ast.expr, scope: Scope, depth: int = 0) -> str:
         """The dotted name of what is called."""
         if isinstance(node, ast.Name):
-            local = self._local(node.id, scope)
-            if local is None:
-                return self.module.resolve(node)
+            if node.id not in scope.locals:
+                return self.module.resolve_name(node.id)
             made = self.of(node, scope, depth + 1)
             return f"{made}()" if made else node.id
         if not isinstance(node, ast.Attribute):
             return ""
-        root = dotted(node).partition(".")[0]
+        name = dotted(node)
+        root = name.partition(".")[0]
         if root == "self":
             return self._on_self(node, scope, depth)
-        if root and self._local(root, scope) is None and root not in self.module.top.binds:
-            return self.module.resolve(node)
+        if root and root not in scope.locals and root not in self.module.top.binds:
+            return self.module.resolve_name(name)
         made = self.of(node.value, scope, depth + 1) or dotted(node.value)
         return f"{made}.{node.attr}" if made else f"?.{node.attr}"
 
@@ -96,12 +96,6 @@ class Inference:
         name = self.target(node.func, scope, depth + 1)
         return self.known.type_of(name) if name else ""
 
-    def _local(self, name: str, scope: Scope) -> Scope | None:
-        for around in scope.chain:
-            if around.is_function and (name in around.binds or name in around.parameters):
-                return around
-        return None
-
     def _name(self, name: str, scope: Scope, depth: int) -> str:
         key = (scope, name)
         if key not in self._names:
@@ -126,8 +120,8 @@ class Inference:
         if name.startswith("self."):
             return self._self_attribute(name, scope, depth)
         root = name.partition(".")[0]
-        if root and self._local(root, scope) is None and root in self.module.imports:
-            return self.known.type_of(self.module.resolve(node))
+        if root in self.module.imports and root not in scope.locals:
+            return self.known.type_of(self.module.resolve_name(name))
         made = self.of(node.value, scope, depth + 1)
         return f"{made}.{node.attr}" if made else ""
 

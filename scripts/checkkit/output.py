@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from typing import Any
+from urllib.parse import quote
 
+from checkkit.reader import Report
 from checkkit.rule import SEVERITIES, Rule, rules
-from checkkit.run import Report
 from checkkit.suppress import fingerprints
 
 LEVELS = {"error": "error", "warning": "warning", "hint": "note"}
@@ -80,7 +81,7 @@ def as_sarif(report: Report) -> str:
             "locations": [
                 {
                     "physicalLocation": {
-                        "artifactLocation": {"uri": one.path, "uriBaseId": "%SRCROOT%"},
+                        "artifactLocation": {"uri": quote(one.path), "uriBaseId": "%SRCROOT%"},
                         "region": {"startLine": one.line, "startColumn": one.column},
                     }
                 }

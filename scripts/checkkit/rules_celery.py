@@ -275,3 +275,30 @@ def soft_limit_in_coroutine(look: Look) -> Places:
             scope = look.module.function(node)
             if scope is not None and scope.is_async:
                 yield node
+
+
+@in_module("CEL25")
+def callback_without_results(look: Look) -> Places:
+    """A callback that lacks an argument, because it is given no results."""
+    known = {scope.name: scope for scope, _ in look.tasks()}
+    for call, _ in look.calls("chord"):
+        if look.name(call.func) not in {"celery.chord", "celery.canvas.chord"}:
+            continue
+        around = look.module.parents.get(call)
+        outer = around if isinstance(around, ast.Call) and around.func is call else call
+        bodies = [*call.args[1:2], keyword(call, "body"), *(outer.args[:1] if outer is not call else ())]
+        for body in bodies:
+            if isinstance(body, ast.Call) and last_name(body.func) == "si" and not is_open(body):
+                assert isinstance(body.func, ast.Attribute)
+                task = known.get(last_name(body.func.value))
+                if task is not None and lacks_arguments(task, body):
+                    yield body
+
+
+def lacks_arguments(task: Scope, call: ast.Call) -> bool:
+    """Whether a parameter without a default is given nothing."""
+    assert isinstance(task.node, ast.FunctionDef | ast.AsyncFunctionDef)
+    rules = task.node.args
+    names = [one.arg for one in (*rules.posonlyargs, *rules.args) if one.arg != "self"]
+    needed = names[: len(names) - len(rules.defaults)]
+    return bool(set(needed[len(call.args) :]) - {one.arg for one in call.keywords})

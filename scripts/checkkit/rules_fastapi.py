@@ -5,15 +5,16 @@ from __future__ import annotations
 import ast
 import re
 
-from checkkit.look import Look
+from checkkit.look import Look, is_session_type, line_of
 from checkkit.rule import Places, in_module
 from checkkit.rules_cron import is_startup
-from checkkit.syntax import Scope, dotted, keyword
+from checkkit.syntax import Scope, constant, dotted, keyword, last_name
 
 OUTSIDE = re.compile(
     r"^(smtplib|aiosmtplib|sendgrid|resend|stripe|fastapi_mail|twilio|mailjet|postmarker)\.|^(requests|httpx2?)\.(post|put|patch|delete)$"
     r"|^(httpx2?\.(Async)?Client|requests\.(sessions\.)?[Ss]ession)(\(\))?\.(post|put|patch|delete)$"
 )
+STREAMS = ("fastapi.", "starlette.", "sse_starlette.")
 CONSUMING = {"xreadgroup", "blpop", "brpop", "iterator", "consume", "basic_consume"}
 
 
@@ -72,3 +73,38 @@ def consumer_in_api(look: Look) -> Places:
             if one.target.rpartition(".")[2] in CONSUMING and "." in one.target:
                 yield call
                 break
+
+
+@in_module("API06")
+def added_too_late(look: Look) -> Places:
+    """A background task of a dependency that was left."""
+    if not look.project.versions.at_least("fastapi", "0.118"):
+        return
+    for call, scope in look.calls("add_task"):
+        if not scope.yields or not is_background(look, call, scope):
+            continue
+        given = [n for n in look.nodes(ast.Yield) if look.module.function(n) is scope]
+        if min((line_of(node) for node in given), default=call.lineno) < call.lineno:
+            yield call
+
+
+@in_module("API07")
+def stream_holds_session(look: Look) -> Places:
+    """A stream whose route was given a session."""
+    if not look.project.versions.at_least("fastapi", "0.118"):
+        return
+    for call, scope in look.calls("StreamingResponse", "EventSourceResponse"):
+        if not look.is_route(scope) or not look.name(call.func).startswith(STREAMS):
+            continue
+        if {"close", "aclose"} & {last_name(one.func) for one in scope.calls} or ends_early(scope):
+            continue
+        made = [look.inference.annotation(one, scope) for one in scope.parameters.values() if one]
+        if any(is_session_type(one) for one in made):
+            yield call
+
+
+def ends_early(scope: Scope) -> bool:
+    """Whether a dependency of the route is left before the response."""
+    assert isinstance(scope.node, ast.FunctionDef | ast.AsyncFunctionDef)
+    calls = [one for one in ast.walk(scope.node.args) if isinstance(one, ast.Call)]
+    return any(constant(keyword(one, "scope")) == "function" for one in calls)

@@ -7,15 +7,16 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 FUNCTIONS = frozenset({ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda})
 # Fields that hold no nodes a rule could want.
 SKIP = {
     "ctx", "op", "ops", "id", "attr", "name", "names", "module", "level", "kind", "type_comment",
-    "kwd_attrs", "rest", "type_ignores", "simple", "conversion", "is_async", "asname", "lineno",
+    "kwd_attrs", "rest", "type_ignores", "simple", "conversion", "is_async", "asname", "lineno", "str",
 }  # fmt: skip
-LEAVES = (ast.Constant, ast.Name, ast.Import, ast.ImportFrom, ast.alias)
+LEAVES = (ast.Constant, ast.MatchSingleton, ast.Name, ast.Import, ast.ImportFrom, ast.alias)
 FIELDS: dict[type, tuple[str, ...]] = {
     kind: () if issubclass(kind, LEAVES) else tuple(f for f in kind._fields if f not in SKIP)
     for kind in vars(ast).values()
@@ -30,6 +31,9 @@ KEPT = frozenset(
         ast.Import, ast.ImportFrom, ast.Expr, ast.Dict, ast.Yield,
     }
 )  # fmt: skip
+WALKED = frozenset({kind for kind, fields in FIELDS.items() if fields} | KEPT)
+# Of constants, which are most of a large file, no parents are kept.
+PARENTED = frozenset(FIELDS) - WALKED - {ast.Constant}
 
 
 @dataclass(eq=False)
@@ -73,6 +77,12 @@ class Scope:
         every = [*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg))]
         return {one.arg: one.annotation for one in every}
 
+    @cached_property
+    def locals(self) -> frozenset[str]:
+        """The names that this function and those around it have of their own."""
+        outer = self.parent.locals if self.parent is not None else frozenset()
+        return outer | self.binds.keys() | self.parameters.keys() if self.is_function else outer
+
     @property
     def decorators(self) -> list[ast.expr]:
         """Of a function or class."""
@@ -90,6 +100,7 @@ class Module:
         self.parents: dict[ast.AST, ast.AST] = {}
         self.awaited: set[ast.AST] = set()
         self.imports: dict[str, str] = {}
+        self._resolved: dict[str, str] = {}
         self.scope_of: dict[ast.AST, Scope] = {}
         self.top = Scope(tree, None, "")
         self._walk()
@@ -114,6 +125,7 @@ class Module:
         self, scope: Scope, stack: list[ast.AST], work: list[tuple[Scope, list[ast.AST]]]
     ) -> None:
         parents, of, fields, kept = self.parents, self.of, FIELDS, KEPT
+        walked, leaves = WALKED, PARENTED
         pop, push = stack.pop, stack.append
         while stack:
             node = pop()
@@ -130,17 +142,21 @@ class Module:
                 work.append(self._enter(node, scope, push))
                 continue
             for name in fields[cls]:
-                child = getattr(node, name, None)
-                if child.__class__ is list:
+                child: Any = getattr(node, name, None)
+                kind = child.__class__
+                if kind is list:
                     for one in reversed(child):
-                        if one is not None:
+                        kind = one.__class__
+                        if kind in walked:
                             parents[one] = node
-                            if fields[one.__class__] or one.__class__ in kept:
-                                push(one)
-                elif child is not None:
+                            push(one)
+                        elif kind in leaves:
+                            parents[one] = node
+                elif kind in walked:
                     parents[child] = node
-                    if fields[child.__class__] or child.__class__ in kept:
-                        push(child)
+                    push(child)
+                elif kind in leaves:
+                    parents[child] = node
 
     def _enter(self, node: ast.AST, scope: Scope, push: object) -> tuple[Scope, list[ast.AST]]:
         """A scope to walk later; what is evaluated outside of it goes to the present one."""
@@ -209,12 +225,19 @@ class Module:
     def resolve(self, node: ast.expr | None) -> str:
         """The dotted name of what `node` names, with its imports; empty when it is no name."""
         name = dotted(node)
-        if not name:
-            return ""
-        root, dot, rest = name.partition(".")
-        if root in self.imports:
-            return self.imports[root] + dot + rest
-        return f"{self.name}.{name}" if root in self.defined and self.name else name
+        return self.resolve_name(name) if name else ""
+
+    def resolve_name(self, name: str) -> str:
+        """The same of a dotted name."""
+        found = self._resolved.get(name)
+        if found is None:
+            root, dot, rest = name.partition(".")
+            if root in self.imports:
+                found = self.imports[root] + dot + rest
+            else:
+                found = f"{self.name}.{name}" if root in self.defined and self.name else name
+            self._resolved[name] = found
+        return found
 
     def function(self, node: ast.AST) -> Scope | None:
         """The function whose body `node` is in."""
@@ -269,19 +292,22 @@ def bind(scope: Scope, target: ast.expr, value: ast.expr) -> None:
 
 def dotted(node: ast.AST | None) -> str:
     """`a.b.c` of nested attributes; empty for anything else."""
+    if node.__class__ is ast.Name:
+        return node.id
     parts = []
-    while isinstance(node, ast.Attribute):
+    while node.__class__ is ast.Attribute:
         parts.append(node.attr)
         node = node.value
-    if not isinstance(node, ast.Name):
+    if node.__class__ is not ast.Name:
         return ""
     parts.append(node.id)
-    return ".".join(reversed(parts))
+    parts.reverse()
+    return ".".join(parts)
 
 
 def last_name(node: ast.AST) -> str:
     """The name after the last dot."""
-    if isinstance(node, ast.Attribute):
+    if node.__class__ is ast.Attribute:
         return node.attr
     return node.id if isinstance(node, ast.Name) else ""
 

@@ -3,12 +3,13 @@
 import resource
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from benchmarks.checking import write_huge
-from checkkit import files
+from checkkit import files, reader
 from checkkit.run import check
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "check_workers.py"
@@ -49,8 +50,10 @@ def test_a_broken_file_is_one_finding_and_others_are_checked(data: bytes, tmp_pa
         WRONG.replace(
             "import time", "import time\ntry:\n    pass\nexcept OSError, ValueError:\n    pass"
         ).encode(),
+        WRONG.encode()
+        + b"    match 1:\n        case True | None | 1j | [*_] | {0: x, **y} | str(x=1): pass\n",
     ],
-    ids=["bom", "latin-1", "crlf", "form-feed", "python-3.14"],
+    ids=["bom", "latin-1", "crlf", "form-feed", "python-3.14", "match"],
 )
 def test_encodings_and_line_ends(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "work.py").write_bytes(data)
@@ -105,6 +108,28 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     # Then it comes to its end
     assert result.returncode == 1, result.stderr
     assert "in 41 files, 2" in result.stdout
+
+
+def test_memory_does_not_grow_with_kept_trees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given 15,000 lines, every module of which is read twice
+    write_huge(tmp_path, data=1000, modules=30)
+
+    # When all trees are kept between the two readings, and when next to none are
+    kept = peak(tmp_path)
+    monkeypatch.setattr(reader, "KEEP", 50_000)
+
+    # Then what stays are summaries
+    assert peak(tmp_path) < kept / 2
+
+
+def peak(folder: Path) -> int:
+    """The most memory, in bytes, that checking takes at any time."""
+    tracemalloc.start()
+    try:
+        check(folder)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_file_that_is_too_large_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
