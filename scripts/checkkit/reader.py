@@ -19,8 +19,8 @@ from checkkit.syntax import Module
 # Begins with a plain character, which is quicker to find than the start of a line.
 IMPORT = re.compile(rb"\n[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*)")
 BARE_EXCEPT = re.compile(r"^([ \t]*except\*?[ \t]+)([\w.]+(?:[ \t]*,[ \t]*[\w.]+)+)[ \t]*:", re.MULTILINE)
-# Source text whose trees are kept between the two readings, in characters: about 25 bytes of memory for each.
-KEEP = 5_000_000
+# Nodes of the trees that are kept between the two readings, at about 270 bytes of memory each.
+KEEP = 500_000
 
 
 @dataclass
@@ -83,8 +83,8 @@ class Reader:
         if "elery" in module.text:
             self.project.celery.read(module)
         if is_interesting(module, known):
-            keep = self.kept + len(module.text) < KEEP
-            self.kept += len(module.text) if keep else 0
+            keep = self.kept + len(module.parents) < KEEP
+            self.kept += len(module.parents) if keep else 0
             self.again.append((path, module if keep else None))
 
     def module(self, path: Path, *, again: bool = False) -> Module | None:

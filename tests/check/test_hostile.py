@@ -116,7 +116,7 @@ def test_memory_does_not_grow_with_kept_trees(tmp_path: Path, monkeypatch: pytes
 
     # When all trees are kept between the two readings, and when next to none are
     kept = peak(tmp_path)
-    monkeypatch.setattr(reader, "KEEP", 50_000)
+    monkeypatch.setattr(reader, "KEEP", 10_000)
 
     # Then what stays are summaries
     assert peak(tmp_path) < kept / 2

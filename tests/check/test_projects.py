@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SEND = "app.services.emails:EmailService.send"
 PAID = "app.services.orders:OrderService.mark_paid"
 CAPTURE = "app.services.payments:PaymentService.capture"
+SUMMARY = "app.services.documents:DocumentService.store_summary"
 REPORT = "app.services.reports:ReportService.daily_sales"
 WORKERS = {
     "redis": [
@@ -25,6 +26,12 @@ WORKERS = {
     "celery": [
         ["celery-task", "invoice_email", "--calls", SEND],
         ["celery-task", "process_payment", "--calls", CAPTURE, "--tracked", "--with", "jobs-api"],
+    ],
+    "llm": [
+        [
+            *("llm-job", "summarise_document", "--calls", SUMMARY, "--prompt", "summary_prompt"),
+            *("--with", "jobs-api", "--with", "events-api"),
+        ],
     ],
     "cron": [
         [
