@@ -9,7 +9,7 @@ from support.scenes import SceneMaker
 from support.servers import PostgresServer, RabbitServer, RedisServer
 
 # `make test-matrix` chooses tests by the name of the broker in their parameters.
-BOTH = pytest.fixture(params=["redis-rabbitmq"])
+BOTH = pytest.fixture(params=["both-redis-rabbitmq"])
 
 
 @pytest.fixture
