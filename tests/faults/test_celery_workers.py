@@ -136,22 +136,22 @@ async def test_a_stop_finishes_quick_tasks_and_hands_back_the_rest(tasks: Celery
 
 
 @on_rabbitmq
-async def test_a_stop_that_hangs_ends(scene: CeleryScene) -> None:
+async def test_a_stop_that_hangs_ends(tasks: CeleryScene) -> None:
     # Given a worker that will hang in its stop, with a long task in hand and more fetched
-    long, *queued = await scene.orders(6)
-    scene.limits |= STEADY | {"CELERY_DRAIN_SECONDS": "1"}
-    worker = scene.celery(FAULTY_STOP="hang")
-    scene.send([long], do="wait")
-    await at_work(scene, long)
-    scene.send(queued, do="wait")
+    long, *queued = await tasks.orders(6)
+    tasks.limits |= STEADY | {"CELERY_DRAIN_SECONDS": "1"}
+    worker = tasks.celery(FAULTY_STOP="hang")
+    tasks.send([long], do="wait")
+    await at_work(tasks, long)
+    tasks.send(queued, do="wait")
     # When it is asked to stop
     assert worker.sigterm(40) == EXIT_STUCK
     # Then it ends all the same, and what it held is done by others
     assert "the stop hangs" in worker.log_text()
-    scene.release()
-    scene.celery()
-    await scene.until_processed([long, *queued], 60)
-    (await scene.ledger("Celery, RabbitMQ: a stop that hangs")).assert_clean()
+    tasks.release()
+    tasks.celery()
+    await tasks.until_processed([long, *queued], 60)
+    (await tasks.ledger("Celery, RabbitMQ: a stop that hangs")).assert_clean()
 
 
 @on_rabbitmq
