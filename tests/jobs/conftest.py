@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from app.core.job import KINDS
+from support.batch_scene import WIRES, BatchScene, batch_scene
 from support.job_scene import JobScene, scene_at
 from support.servers import RedisServer
 
@@ -30,3 +31,17 @@ def known_kinds() -> Iterator[None]:
     yield
     KINDS.clear()
     KINDS.update(before)
+
+
+@pytest.fixture(params=WIRES)
+async def scene(jobs: JobScene, request: pytest.FixtureRequest) -> AsyncIterator[BatchScene]:
+    """Batches, on the wire of each provider."""
+    async with batch_scene(jobs, request.param) as scene:
+        yield scene
+
+
+@pytest.fixture
+async def anthropic(jobs: JobScene) -> AsyncIterator[BatchScene]:
+    """Batches on one wire, where both do the same."""
+    async with batch_scene(jobs, "anthropic") as scene:
+        yield scene

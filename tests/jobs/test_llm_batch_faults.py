@@ -1,32 +1,17 @@
 """Workers die and freeze while their provider has a batch: nothing is asked twice, nothing is lost."""
 
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
-
-import pytest
 
 from app.core.database import get_session
 from app.core.job import submit
 from app.llm.summarise_overnight import SummariseOvernight, summarise_overnight
 from app.services.documents import DocumentService
-from support.batch_scene import WIRES, BatchScene, batch_scene
-from support.job_scene import OWNER, JobScene
+from support.batch_scene import BatchScene
+from support.job_scene import OWNER
 from support.llm_scene import LlmScene
 from support.wait import eventually, stays
 from support.workers import WorkerProcess
-
-
-@pytest.fixture(params=WIRES)
-async def scene(jobs: JobScene, request: pytest.FixtureRequest) -> AsyncIterator[BatchScene]:
-    async with batch_scene(jobs, request.param) as scene:
-        yield scene
-
-
-@pytest.fixture
-async def anthropic(jobs: JobScene) -> AsyncIterator[BatchScene]:
-    async with batch_scene(jobs, "anthropic") as scene:
-        yield scene
 
 
 async def worker(scene: BatchScene, **env: str) -> WorkerProcess:

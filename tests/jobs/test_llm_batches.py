@@ -1,7 +1,7 @@
 """Jobs that are asked in batches of their provider: results, refusals, cancellations, and what they cost."""
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -24,8 +24,8 @@ from app.core.llm_settings import LlmSettings
 from app.core.llm_usage import usage_of
 from app.core.outcomes import Postpone, TransientError
 from app.core.worker_settings import WorkerSettings
-from support.batch_scene import BRISK, JOBS, PRICE, WIRES, BatchScene, batch_scene
-from support.job_scene import OWNER, JobScene
+from support.batch_scene import BRISK, JOBS, PRICE, BatchScene
+from support.job_scene import OWNER
 from support.wait import eventually, stays
 
 BRISKLY = WorkerSettings(worker_retry_base_seconds=0.1, worker_retry_cap_seconds=0.5)
@@ -45,18 +45,6 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     given()
     return given
-
-
-@pytest.fixture(params=WIRES)
-async def scene(jobs: JobScene, request: pytest.FixtureRequest) -> AsyncIterator[BatchScene]:
-    async with batch_scene(jobs, request.param) as scene:
-        yield scene
-
-
-@pytest.fixture
-async def anthropic(jobs: JobScene) -> AsyncIterator[BatchScene]:
-    async with batch_scene(jobs, "anthropic") as scene:
-        yield scene
 
 
 async def test_each_row_ends_as_its_result_says(scene: BatchScene) -> None:
