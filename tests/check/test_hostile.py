@@ -94,6 +94,7 @@ def test_nothing_of_the_project_is_run(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(tmp_path: Path) -> None:
     # Given half a megabyte in one file, and twenty thousand lines; benchmarks/checking.py takes more
     write_huge(tmp_path, data=500_000, modules=40)
@@ -110,6 +111,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     assert "in 41 files, 2" in result.stdout
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_kept_trees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given 15,000 lines, every module of which is read twice
     write_huge(tmp_path, data=1000, modules=30)

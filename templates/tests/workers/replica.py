@@ -307,15 +307,15 @@ async def receive(webhooks: list[list[str]], ending: str) -> list[int]:
         if ending == "rollback":
             raise RuntimeError("the test wants this to fail")
 
-    app = FastAPI()
-    app.add_exception_handler(accept.Problem, accept.answer_problem)
-    app.include_router(of("app.api.webhook_in", "webhook_in_router")("lab", lambda: keys[:1], store))
+    api = FastAPI()
+    api.add_exception_handler(accept.Problem, accept.answer_problem)
+    api.include_router(of("app.api.webhook_in", "webhook_in_router")("lab", lambda: keys[:1], store))
     body = b'{ "n": 1}'
 
     async def give(id_: str, signature: str) -> int:
         key = keys[0] if signature == "good" else keys[1]
         headers = sign.signed(id_, body, [key], datetime.now(UTC))
-        return await post(app, "/webhooks/lab", headers, body)
+        return await post(api, "/webhooks/lab", headers, body)
 
     return await asyncio.gather(*(give(id_, signature) for id_, signature in webhooks))
 
