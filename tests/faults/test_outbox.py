@@ -316,8 +316,9 @@ async def test_a_row_that_redis_refuses_holds_up_nobody(scene: RedisScene, sessi
         await enqueue(session, "shop.work.v1", Work(order_id=2), key="k")
     relay = scene.worker("outbox_relay")
     await eventually(lambda: len(sent(scene)) == 1, 20)
-    # Then the row is kept with the reason
-    (row,) = await scene.sql("SELECT refused FROM outbox_message WHERE refused IS NOT NULL")
+    # Then the row is kept with the reason, once the relay has committed
+    refused = "SELECT refused FROM outbox_message WHERE refused IS NOT NULL"
+    (row,) = await eventually(lambda: scene.sql(refused), 20)
     assert "WRONGTYPE" in row["refused"]
     await relay.until_ready(10)
 

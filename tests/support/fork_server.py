@@ -78,8 +78,6 @@ def become(asked: dict[str, Any], streams: tuple[int, ...]) -> tuple[str, list[s
     os.environ.update(environment)
     time.tzset()
     sys.path[:0] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-    if environment.get("PYTHONUNBUFFERED"):
-        sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
     return module, arguments
 
 
