@@ -134,7 +134,7 @@ def run(
 def _server() -> socket.socket:
     """The end of the line to the process that forks; one for each process of pytest."""
     ours, theirs = socket.socketpair()
-    # Unbuffered: a process has the streams of the server, and what it has not written is lost when it is killed.
+    # Unbuffered: a process has the streams of the server; what it has not written is lost when it is killed.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["PYTHONUNBUFFERED"] = "1"
     with theirs:
