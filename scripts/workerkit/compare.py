@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from workerkit import landing
 from workerkit.brokers import BROKERS, CELERY_REDIS, LLM, LLM_BATCH, NO_BROKER, WEBHOOKS
 from workerkit.consumer import SERVICE_SESSION
-from workerkit.kinds import TEST_SUPPORT
+from workerkit.kinds import KINDS, TEST_SUPPORT
 from workerkit.plan import SAME, Change, Target, copies, decide_one
 from workerkit.presence import has, present
 from workerkit.project import Project
@@ -73,10 +73,10 @@ def support_targets(project: Project) -> list[Target]:
     groups = (
         TEST_SUPPORT,
         *(broker.test_support for broker in (*BROKERS.values(), LLM, LLM_BATCH, WEBHOOKS)),
+        *(kind.test_support for kind in KINDS.values()),
     )
+    there = [group for group in groups if (project.tests / group[0]).exists()]
     return [
         Target(project.tests / path, landing.support(project, text_of(f"tests/{path}")), "test")
-        for group in groups
-        if any((project.tests / path).exists() for path in group)
-        for path in group
+        for path in dict.fromkeys(path for group in there for path in group)
     ]

@@ -80,7 +80,7 @@ class Fit:
         steps = []
         if self.project.database_variable is None:
             steps.append(
-                f"in {self.project.shown(self.project.tests)}/workers/conftest.py set DATABASE_VARIABLE: "
+                f"in {self.project.shown(self.project.tests)}/workers/lab.py set DATABASE_VARIABLE: "
                 "which variable holds the database's address could not be told"
             )
         if self.libraries:

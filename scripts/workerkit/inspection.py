@@ -138,7 +138,7 @@ def unclear(fit: Fit) -> Iterator[str]:
     if fit.survey.migrations_problem:
         yield fit.survey.migrations_problem
     if fit.survey.database_variable is None:
-        yield "which variable holds the database's address; set DATABASE_VARIABLE in the tests' conftest.py"
+        yield "which variable holds the database's address; set DATABASE_VARIABLE in the tests' lab.py"
 
 
 def place(fit: Fit, found: Place) -> str:

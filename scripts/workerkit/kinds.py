@@ -39,8 +39,9 @@ WEBHOOKS_API = f"{PACKAGE}.api.webhooks"
 WEBHOOK_RECEIVER = f"{PACKAGE}.api.webhook_in"
 LLM_BATCHES = f"{PACKAGE}.workers.llm_batches"
 DISPATCHER = f"{PACKAGE}.workers.job_dispatcher"
-# What all landed tests share: pytest's fixtures, and the process that plays the worker.
-TEST_SUPPORT = ("workers/conftest.py", "workers/replica.py")
+# What all landed tests share: pytest's fixtures, the lab, and the process that plays the worker.
+TEST_SUPPORT = ("workers/conftest.py", "workers/lab.py", "workers/replica.py")
+SAMPLES = "workers/samples.py"
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,17 @@ class Kind:
     def is_router(self) -> bool:
         """Whether it runs in the API, in no process of its own."""
         return self.module == WEBHOOK_RECEIVER
+
+    @property
+    def test_support(self) -> tuple[str, ...]:
+        """What its tests share with those of its kind."""
+        if self.example is None:
+            kits = {RELAY: "relay_kit", WEBHOOK_SENDER: "webhook_kit", WEBHOOK_RECEIVER: "webhook_in_kit"}
+            return (f"workers/{kits[self.worker]}.py",)
+        if self.is_cron_job:
+            return ("workers/cron_kit.py",)
+        kit = "celery_kit" if self.is_task else "llm_kit" if self.is_llm_job else "consumer_kit"
+        return (f"workers/{kit}.py", SAMPLES)
 
     def own(self, broker: Broker) -> Module:
         """The template of its own module, as it reads for `broker`.

@@ -14,13 +14,13 @@ from workerkit.source import Function, Module
 from workerkit.templates import TEMPLATES, replaced, rewritten, text_of
 
 FOLDER = "workers"
+CONFTEST = "conftest.py"
 PROJECT_LINE = "PROJECT = Path(__file__).resolve().parents[2]"
 IMPORT_ROOT_LINE = "IMPORT_ROOT = PROJECT"
 VARIABLE_LINE = 'DATABASE_VARIABLE = "{}"'
 DATABASE_VARIABLE = "DATABASE_URL"
 # What one file of the support wants of another.
-LABS = ("redis_lab.py", "rabbit_lab.py", "llm_lab.py", "llm_batch_lab.py", "webhook_lab.py")
-ENTRY = {"replica.py": "main", **dict.fromkeys(LABS, "start")}
+ENTRY = {"replica.py": "main", "lab.py": "Lab", "samples.py": "of"}
 
 
 def test(project: Project, kind: Kind, broker: Broker, name: str, words: Mapping[str, str]) -> Target:
@@ -34,10 +34,11 @@ def supports(
 ) -> Iterator[Target]:
     """The support that all tests share, as far as the worker's test needs it."""
     test = worker_test(project, kind, broker, name, words)
-    for path in (*TEST_SUPPORT, *broker.test_support):
+    for path in (*TEST_SUPPORT, *kind.test_support, *broker.test_support):
         text = support(project, text_of(f"tests/{path}"))
-        entry = ENTRY.get(path.rpartition("/")[2])
-        needed = fixtures_of(test) if entry is None else frozenset({entry})
+        file = path.rpartition("/")[2]
+        entry = frozenset({ENTRY.get(file, "start")})
+        needed = fixtures_of(test) if file == CONFTEST else entry
         yield Target(project.tests / path, text, "test", needed)
 
 

@@ -40,6 +40,8 @@ def test_first_consumer_brings_its_core_its_table_and_its_tests(
         "app/workers/dead_letters.py",
         "app/workers/run.py",
         "tests/workers/conftest.py",
+        "tests/workers/consumer_kit.py",
+        "tests/workers/lab.py",
         "tests/workers/replica.py",
         "tests/workers/test_worker_order_paid.py",
     } <= new

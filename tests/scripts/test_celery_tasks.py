@@ -50,6 +50,7 @@ def test_first_plain_task_brings_app_relay_tables_and_tests(shop: Path, add_task
         "app/workers/outbox_relay.py",
         "app/workers/run.py",
         "tests/workers/conftest.py",
+        "tests/workers/celery_kit.py",
         "tests/workers/redis_lab.py",
         "tests/workers/test_task_invoice_email.py",
     } <= new

@@ -196,9 +196,9 @@ def break_joint(shop: Path, file: str, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
-    conftest = shop / "tests" / "workers" / "conftest.py"
-    brief = conftest.read_text().replace("CELERY_DEADLINE = 60.0", "CELERY_DEADLINE = 8.0")
-    conftest.write_text(brief.replace("\nDEADLINE = 20.0", "\nDEADLINE = 6.0"))
+    for path in (shop / "tests" / "workers").glob("*.py"):
+        brief = path.read_text().replace("CELERY_DEADLINE = 60.0", "CELERY_DEADLINE = 8.0")
+        path.write_text(brief.replace("\nDEADLINE = 20.0", "\nDEADLINE = 6.0"))
 
 
 BREAKS = {
@@ -422,10 +422,8 @@ def test_those_of_an_llm_job_pass_in_a_renamed_package_and_for_openai(
     acme: Path, add_llm: Script, servers: Servers
 ) -> None:
     add_llm(acme, calls="acme.services.documents:DocumentService.store_summary")
-    conftest = acme / "tests" / "workers" / "conftest.py"
-    conftest.write_text(
-        conftest.read_text().replace("LLM_SETTINGS = {", 'LLM_SETTINGS = {"LLM_WIRE": "openai", ')
-    )
+    kit = acme / "tests" / "workers" / "llm_kit.py"
+    kit.write_text(kit.read_text().replace("LLM_SETTINGS = {", 'LLM_SETTINGS = {"LLM_WIRE": "openai", '))
     options = ("-p", "no:asyncio", "--import-mode=importlib", "-W", "error", "-k", "test_what_is_committed")
 
     done = run_tests(acme, *options, **servers("redis"))

@@ -51,6 +51,7 @@ def test_first_llm_job_brings_worker_tables_and_tests(shop: Path, add_llm: Scrip
         "app/workers/llm_jobs.py",
         "tests/workers/conftest.py",
         "tests/workers/llm_lab.py",
+        "tests/workers/llm_kit.py",
         "tests/workers/test_llm_summarise_document.py",
     } <= new
     migrations = sorted(name for name in new if name.startswith("migrations/"))

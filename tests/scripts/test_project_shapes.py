@@ -30,7 +30,7 @@ def test_renamed_package_below_src(
     written = {name: files[name] for name in (f["path"] for f in added.data["files"] + relay.data["files"])}
     for name, text in written.items():
         assert not re.search(r"\bapp\.\w", text), f"{name} still names the package app"
-    assert 'IMPORT_ROOT = PROJECT / "src"' in files["tests/workers/conftest.py"]
+    assert 'IMPORT_ROOT = PROJECT / "src"' in files["tests/workers/lab.py"]
 
 
 def test_package_in_a_folder_of_its_own(shop: Path, add_consumer: Script, tree: Tree) -> None:
@@ -45,8 +45,8 @@ def test_package_in_a_folder_of_its_own(shop: Path, add_consumer: Script, tree: 
     assert "backend/app/consumers/order_paid.py" in paths
     assert any(path.startswith("backend/migrations/versions/") for path in paths)
     assert "shop" in added.data["type"]
-    conftest = tree(project)["tests/workers/conftest.py"]
-    assert 'IMPORT_ROOT = PROJECT / "backend"' in conftest
+    lab = tree(project)["tests/workers/lab.py"]
+    assert 'IMPORT_ROOT = PROJECT / "backend"' in lab
 
 
 def test_package_below_another_package(shop: Path, add_consumer: Script) -> None:

@@ -34,6 +34,7 @@ def test_the_sender_brings_its_api_tables_and_tests(shop: Path, script: Script, 
         "app/workers/webhooks.py",
         "app/workers/dead_letters.py",
         "tests/workers/webhook_lab.py",
+        "tests/workers/webhook_kit.py",
         "tests/workers/test_worker_webhooks.py",
     } <= new
     assert [name for name in new for word in ("celery", "llm", "cron_", "webhook_in") if word in name] == []

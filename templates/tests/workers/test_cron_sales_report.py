@@ -19,7 +19,7 @@ CALLS = "app.services.reports:ReportService.daily_sales"
 
 @pytest.fixture(scope="module")
 def lab(labs: Any) -> Any:
-    return labs.cron(JOB, CALLS)
+    return labs.of("cron_kit", JOB, CALLS)
 
 
 def test_each_tick_is_run_once_by_two_schedulers(lab: Any) -> None:

@@ -24,7 +24,7 @@ RETURNS: dict[str, Any] | None = None
 
 @pytest.fixture(scope="module")
 def lab(labs: Any) -> Any:
-    lab = labs.job(BROKER, JOB, CALLS, payload=PAYLOAD, returns=RETURNS)
+    lab = labs.of("celery_kit", "job", BROKER, JOB, CALLS, payload=PAYLOAD, returns=RETURNS)
     lab.start_beside("job_dispatcher")
     return lab
 

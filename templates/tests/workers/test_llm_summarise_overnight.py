@@ -22,7 +22,7 @@ PAYLOAD: dict[str, Any] | None = None
 
 @pytest.fixture(scope="module")
 def lab(labs: Any) -> Any:
-    return labs.llm_batch(JOB, CALLS, PROMPT, payload=PAYLOAD)
+    return labs.of("llm_kit", "batch", JOB, CALLS, PROMPT, payload=PAYLOAD)
 
 
 def test_what_is_committed_is_asked_once_and_what_is_rolled_back_never(lab: Any) -> None:

@@ -21,7 +21,7 @@ PAYLOAD: dict[str, Any] | None = None
 
 @pytest.fixture(scope="module")
 def lab(labs: Any) -> Any:
-    return labs.task(BROKER, TASK, CALLS, PAYLOAD)
+    return labs.of("celery_kit", "task", BROKER, TASK, CALLS, payload=PAYLOAD)
 
 
 def test_what_is_committed_has_one_effect_and_what_is_rolled_back_none(lab: Any) -> None:

@@ -21,7 +21,7 @@ PAYLOAD: dict[str, Any] | None = None
 
 @pytest.fixture(scope="module")
 def lab(labs: Any) -> Any:
-    return labs.consumer(BROKER, WORKER, CALLS, PAYLOAD)
+    return labs.of("consumer_kit", BROKER, WORKER, CALLS, PAYLOAD)
 
 
 def test_one_message_has_one_effect(lab: Any) -> None:

@@ -16,7 +16,7 @@ BROKER = "redis"
 
 @pytest.fixture(scope="module")
 def relay(labs: Any) -> Any:
-    return labs.relay(BROKER)
+    return labs.of("relay_kit", BROKER)
 
 
 def test_committed_messages_are_sent_and_rolled_back_ones_are_not(relay: Any) -> None:

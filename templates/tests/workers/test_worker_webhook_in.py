@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def lab(labs: Any) -> Any:
-    return labs.webhook_in()
+    return labs.of("webhook_in_kit")
 
 
 def test_webhook_that_comes_ten_times_at_once_is_stored_once(lab: Any) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def lab(labs: Any) -> Any:
-    return labs.webhooks()
+    return labs.of("webhook_kit")
 
 
 def delivered(lab: Any, *ids: str) -> None:
