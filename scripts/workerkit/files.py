@@ -66,7 +66,7 @@ def leads_up(path: Path) -> bool:
 def tree_of(path: Path, containing: str = "") -> ast.Module | None:
     """The syntax tree of a file; None when it has none, is very large, or lacks the text `containing`."""
     text = text_of_file(path)
-    return parsed(path, text) if text is not None and containing in text else None
+    return parsed(text) if text is not None and containing in text else None
 
 
 def text_of_file(path: Path) -> str | None:
@@ -80,12 +80,12 @@ def text_of_file(path: Path) -> str | None:
 
 
 @cache
-def parsed(path: Path, text: str) -> ast.Module | None:
-    """The syntax tree; None for what is not valid Python."""
+def parsed(text: str) -> ast.Module | None:
+    """The syntax tree, which nobody changes; None for what is not valid Python."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other people's escape sequences
-            return ast.parse(text, str(path))
+            return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from workerkit.files import dotted, python_files, tree_of
@@ -26,10 +26,10 @@ class Code:
         """The statements at the top, branches of `if` and `try` included."""
         return list(flat(self.tree.body))
 
-    @cached_property
-    def nodes(self) -> list[ast.AST]:
+    @property
+    def nodes(self) -> tuple[ast.AST, ...]:
         """All nodes of the tree."""
-        return list(ast.walk(self.tree))
+        return walked(self.tree)
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,12 @@ class Place:
     def target(self) -> str:
         """`module:name`, as options take it."""
         return f"{self.module}:{self.name}"
+
+
+@cache
+def walked(node: ast.AST) -> tuple[ast.AST, ...]:
+    """A node and all below it. Looks come back to the same ones."""
+    return tuple(ast.walk(node))
 
 
 def read_code(folder: Path, import_root: Path) -> tuple[list[Code], list[Path]]:
@@ -83,7 +89,7 @@ def last_name(node: ast.AST | None) -> str:
 
 def calls(node: ast.AST | Code, *names: str) -> Iterator[ast.Call]:
     """The calls of something with one of these names."""
-    for inner in node.nodes if isinstance(node, Code) else ast.walk(node):
+    for inner in walked(node.tree if isinstance(node, Code) else node):
         if isinstance(inner, ast.Call) and called(inner) in names:
             yield inner
 

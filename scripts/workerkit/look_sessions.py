@@ -17,6 +17,7 @@ from workerkit.look import (
     keyword,
     last_name,
     required,
+    walked,
 )
 
 ENGINES = {"create_async_engine": True, "create_engine": False}
@@ -144,11 +145,11 @@ def gives_session(node: FunctionNode, factories: dict[str, Helper]) -> bool:
     """Whether it yields what it got from a factory, from `Session(…)` or from another helper, or says that it
     yields sessions.
     """
-    yields = [inner for inner in ast.walk(node) if isinstance(inner, ast.Yield) and inner.value is not None]
+    yields = [inner for inner in walked(node) if isinstance(inner, ast.Yield) and inner.value is not None]
     if not yields:
         return False
     announced = {last_name(part) for part in ast.walk(node.returns)} if node.returns is not None else set()
-    made = {called(inner) for inner in ast.walk(node) if isinstance(inner, ast.Call)}
+    made = {called(inner) for inner in walked(node) if isinstance(inner, ast.Call)}
     return bool(announced & set(SESSIONS) or made & {*SESSIONS, *factories})
 
 

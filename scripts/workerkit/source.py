@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from workerkit.errors import ProjectError
+from workerkit.files import parsed
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -40,7 +41,7 @@ class Module:
     def tree(self) -> ast.Module:
         """The syntax tree. Raises ProjectError when the file is not valid Python."""
         try:
-            return ast.parse(self.text)
+            return parsed(self.text) or ast.parse(self.text)
         except SyntaxError as error:
             version = ".".join(map(str, sys.version_info[:2]))
             raise ProjectError(

@@ -90,18 +90,24 @@ def test_commands_of_the_script_work(document: Document, line: str, tmp_path: Pa
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("document", ALL, ids=ids)
-def test_subcommands_and_options_are_those_of_the_script(document: Document) -> None:
-    named = re.findall(r"(?:`|python3 )(?:scripts/)?add_worker\.py ([\w-]+)", document.text)
-    assert set(named) <= {*KINDS, "inspect", "list", "diff", "upgrade", "KIND"}
+@cache
+def help_of_the_scripts() -> str:
+    """What the scripts and their subcommands say for --help."""
     words = ("redis-consumer", "cron-job", "celery-task", "llm-job", "inspect", "list", "upgrade")
     commands = [[str(CHECK)], [str(SCRIPT)], *([str(SCRIPT), word] for word in words)]
-    help_ = "".join(
+    return "".join(
         subprocess.run(
             [sys.executable, *command, "--help"], capture_output=True, text=True, check=True
         ).stdout
         for command in commands
     )
+
+
+@pytest.mark.parametrize("document", ALL, ids=ids)
+def test_subcommands_and_options_are_those_of_the_script(document: Document) -> None:
+    named = re.findall(r"(?:`|python3 )(?:scripts/)?add_worker\.py ([\w-]+)", document.text)
+    assert set(named) <= {*KINDS, "inspect", "list", "diff", "upgrade", "KIND"}
+    help_ = help_of_the_scripts()
     for option in re.findall(r"`(--[a-z-]+)", document.prose):
         assert option in help_, option
 
