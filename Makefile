@@ -48,7 +48,7 @@ test-matrix: services $(VENV)/synced ## the brokers' tests on six generations of
 test-pythons: $(VENV)/uv-ready ## the fast tests on every Python >= 3.11 here, with the lowest and the newest packages
 	@$(PY) -m tools.pythons $(ARGS)
 
-test-fast: $(VENV)/synced ## the tests that need no server, in two processes, 130 s of CPU
+test-fast: $(VENV)/synced ## the tests that need no server, in two processes, 100 s of CPU
 	@$(PY) -m pytest --numprocesses 2 --dist worksteal -m fast $(ARGS)
 
 check: lint ## linter, formatter, type checker, and the tests of the documents

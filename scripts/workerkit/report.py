@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from workerkit.add import Addition
@@ -11,8 +12,10 @@ from workerkit.kinds import KINDS, Kind
 from workerkit.look_around import COMPOSE
 from workerkit.plan import Change
 from workerkit.process_edit import in_shell
+from workerkit.record import version
 
-ROLES = ("worker", "core", "model", "migration", "test")
+CORE = "core"
+ROLES = ("worker", CORE, "model", "migration", "test")
 
 
 def as_json(value: object) -> str:
@@ -93,7 +96,8 @@ def text(addition: Addition, *, dry_run: bool) -> str:
     rest = len(addition.changes) - len(written)
     if written:
         lines.append("would write" if dry_run else "wrote")
-        lines += [file_line(addition, change) for change in written]
+        lines += [file_line(addition, change) for change in written if not is_copy(change)]
+        lines += copies(addition, written)
         counts = ", ".join(f"{role} {lines}" for role, lines in line_counts(addition.changes).items())
         lines.append(f"  {len(written)} files; lines: {counts}; {rest} files were there already")
         lines += [change.diff(addition.project).rstrip() for change in written if change.shows]
@@ -127,6 +131,25 @@ def file_line(addition: Addition, change: Change) -> str:
     replaced = f", {change.state}" if change.shows else ""
     path = addition.project.shown(change.target.path)
     return f"  {path:<58} {change.lines:>5} lines  {change.target.role}{replaced}"
+
+
+def is_copy(change: Change) -> bool:
+    """Whether a template landed that nobody has to edit, where nothing was."""
+    return change.target.role == CORE and not change.shows
+
+
+def copies(addition: Addition, written: list[Change]) -> Iterator[str]:
+    """The written core files, by folder: they are not edited, so a reader needs no line for each."""
+    folders: dict[str, list[Change]] = {}
+    for change in written:
+        if is_copy(change):
+            folders.setdefault(addition.project.shown(change.target.path.parent), []).append(change)
+    for folder, changes in folders.items():
+        names = " ".join(change.target.path.stem for change in changes)
+        lines = sum(change.lines for change in changes)
+        yield f"  {folder}/  {len(changes)} copies of templates, {lines} lines: {names}"
+    if folders:
+        yield f"  the copies are those of {version()}, as `add_worker.py diff` shows: review the rest"
 
 
 def kinds(format_: str) -> str:
