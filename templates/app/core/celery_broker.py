@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from amqp.exceptions import AMQPError, MessageNacked, NotFound
@@ -20,6 +20,7 @@ from app.core.broker import NOT_YET, BrokerDownError, Loss, Outgoing
 from app.core.celery_app import celery_app, load_tasks
 from app.core.celery_settings import celery_settings
 from app.core.failures import describe
+from app.core.redis_memory import check_memory
 
 T = TypeVar("T")
 
@@ -82,13 +83,17 @@ class CeleryBroker:
 
     def __init__(self) -> None:
         load_tasks()  # they say which queue is theirs
+        self._accepted = False
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[str | None]:
         """See Broker. One after the other; what does not fit into a few seconds is left for the next time."""
         return await in_thread(lambda: publish(messages))
 
     async def loss(self, owner: str) -> Loss:
-        """See Broker."""
+        """See Broker. The first time a Redis is looked at as a whole: it may be refused."""
+        if not self._accepted:
+            await in_thread(look_at_broker)
+            self._accepted = True
         return await in_thread(lambda: marks().loss(owner))
 
     async def remember(self, owner: str) -> None:
@@ -211,6 +216,20 @@ def connected() -> Iterator[Connection]:
         except Exception:
             connection.collect()
             raise
+
+
+def look_at_broker() -> None:
+    """Raises RefusedToStartError for one that deletes messages."""
+    with connected() as connection:
+        refuse_eviction(connection)
+
+
+def refuse_eviction(connection: Connection) -> None:
+    """Raises RefusedToStartError for a Redis that deletes messages; one that may not tell is taken."""
+    if celery_settings().uses_redis:
+        channel: Any = connection.default_channel
+        with suppress(channel.ResponseError):
+            check_memory(channel.client.info("memory"))
 
 
 def marks() -> RedisMarks | RabbitMarks:

@@ -1,4 +1,4 @@
-"""What Celery cannot read or does not know: it would be dropped, here it is kept."""
+"""The worker's main process: it shows that it works, and keeps what Celery cannot read or does not know."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from typing import Any
 
 from celery.worker import consumer as celery_consumer
 
-from app.core.celery_broker import put
+from app.core.celery_app import EXIT_SETTINGS
+from app.core.celery_broker import put, refuse_eviction
+from app.core.celery_health import CeleryHealth
 from app.core.failures import describe
+from app.core.health import PULSE
+from app.core.outcomes import RefusedToStartError
 
 KEEP = "app.keep_letter"
+EXIT_FAILED = 1
 logger = logging.getLogger(__name__)
 
 
@@ -22,6 +27,34 @@ class Consumer(celery_consumer.Consumer):
 
     connection_errors: tuple[type[Exception], ...]
     channel_errors: tuple[type[Exception], ...]
+    health: CeleryHealth
+
+    def start(self) -> None:
+        """See Celery. The children have been forked, so that the first of them never saw a thread."""
+        self.health = CeleryHealth(self)
+        try:
+            self.health.start()
+        except OSError as error:
+            logger.critical("%s", error)
+            raise SystemExit(EXIT_FAILED) from None
+        super().start()
+
+    def connect(self) -> Any:
+        """See Celery: it waits for the broker. A Redis that deletes messages is refused."""
+        connection = super().connect()
+        self.health.pulse()  # the loop has not turned since it lost the connection before
+        if self.init_callback is not None:  # it has not worked yet
+            try:
+                refuse_eviction(connection)
+            except RefusedToStartError as error:
+                logger.critical("%s", error)
+                raise SystemExit(EXIT_SETTINGS) from None
+        return connection
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """See Celery, which forgets it together with the connection."""
+        super().register_with_event_loop(hub)
+        hub.call_repeatedly(PULSE, self.health.pulse)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002  # Celery's
         """A task that this version of the application does not have."""
