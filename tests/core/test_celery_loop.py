@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from queue import Empty
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
@@ -76,6 +77,14 @@ def test_an_error_reaches_the_caller_with_its_traceback() -> None:
     with pytest.raises(KeyError, match="a bug") as caught:
         run(fail)
     assert any(entry.name == "fail" for entry in caught.traceback)
+
+
+def test_an_empty_queue_in_the_coroutine_is_no_time_limit() -> None:
+    async def look() -> None:
+        raise Empty
+
+    with pytest.raises(Empty):
+        run(look)
 
 
 def test_a_soft_time_limit_cancels_the_coroutine_and_waits_for_its_clean_up() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+from functools import partial
 from typing import Any
 
 from celery.worker import consumer as celery_consumer
@@ -17,6 +18,7 @@ from app.core.outcomes import RefusedToStartError
 
 KEEP = "app.keep_letter"
 EXIT_FAILED = 1
+PAUSE = 5.0
 logger = logging.getLogger(__name__)
 
 
@@ -28,6 +30,7 @@ class Consumer(celery_consumer.Consumer):
     connection_errors: tuple[type[Exception], ...]
     channel_errors: tuple[type[Exception], ...]
     health: CeleryHealth
+    timer: Any
 
     def start(self) -> None:
         """See Celery. The children have been forked, so that the first of them never saw a thread."""
@@ -79,15 +82,15 @@ class Consumer(celery_consumer.Consumer):
         def on_task_received(message: Any) -> None:
             try:
                 handle(message)
-            except (*self.connection_errors, *self.channel_errors):
-                raise
-            except Exception as error:
+            except (*self.connection_errors, *self.channel_errors, OSError, MemoryError):
+                raise  # no fault of the message
+            except Exception as error:  # headers may be anything, and lead to anything
                 self.keep(message, f"not a Celery message: {describe(error)}")
 
         return on_task_received
 
     def keep(self, message: Any, reason: str) -> None:
-        """Send a message to where it is kept. While that fails it stays with the broker."""
+        """Send a message to where it is kept. When that fails it goes back to the queue."""
         headers = dict(message.headers or {})
         source, id_ = str(headers.get("task") or "celery"), str(headers.get("id") or "")
         logger.error("%s %s set aside: %s", source, id_, reason)
@@ -104,7 +107,9 @@ class Consumer(celery_consumer.Consumer):
         }
         try:
             put(KEEP, [letter], task_id=id_ or KEEP)
-        except Exception:
+        except Exception:  # whatever it is: not returned, it would hold a place of this worker's prefetch
             logger.exception("%s %s could not be set aside, it will come back", source, id_)
+            give_back = partial(message.reject_log_error, requeue=True)
+            self.timer.call_after(PAUSE, give_back, (logger, self.connection_errors))
         else:
             message.ack_log_error(logger, self.connection_errors)
