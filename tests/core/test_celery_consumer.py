@@ -1,10 +1,12 @@
 """A worker's main process and what it cannot use, without a broker."""
 
+import base64
 import json
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.worker.consumer import Consumer as CelerysConsumer
 
 from app.core import celery_consumer, celery_letters
 from app.core.celery_consumer import Consumer
@@ -62,6 +64,29 @@ def test_what_cannot_be_kept_now_goes_back_and_holds_no_place(monkeypatch: pytes
     assert log == ["back"]
 
 
+@pytest.mark.parametrize(
+    ("body", "raw"),
+    [
+        (b"{", b"{"),
+        (memoryview(b"{"), b"{"),
+        ("{", b"{"),
+        ("\ud800", b"\xed\xa0\x80"),
+        (None, b""),
+        ({"a": 1}, b'{"a": 1}'),
+        (10**12, b"1000000000000"),
+    ],
+)
+def test_whatever_the_body_is_it_is_kept(body: Any, raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    letters: list[dict[str, Any]] = []
+    monkeypatch.setattr(celery_consumer, "put", lambda _, letter, **__: letters.extend(letter))
+    log = list[str]()
+    odd = message(log)
+    odd.body = body
+    consumer().on_decode_error(odd, ValueError("no text"))
+    assert [base64.b64decode(letter["body"]) for letter in letters] == [raw]
+    assert log == ["done"]
+
+
 @pytest.mark.parametrize("error", [MemoryError(), BlockingIOError()])
 def test_trouble_of_the_machine_is_no_fault_of_the_message(
     error: Exception, monkeypatch: pytest.MonkeyPatch
@@ -72,7 +97,7 @@ def test_trouble_of_the_machine_is_no_fault_of_the_message(
 
         return handle
 
-    monkeypatch.setattr(celery_consumer.celery_consumer.Consumer, "create_task_handler", handler)
+    monkeypatch.setattr(CelerysConsumer, "create_task_handler", handler)
     log = list[str]()
     with pytest.raises(type(error)):
         consumer().create_task_handler()(message(log))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from app.core.outcomes import RefusedToStartError
 KEEP = "app.keep_letter"
 EXIT_FAILED = 1
 PAUSE = 5.0
+OF_THE_MACHINE: tuple[type[Exception], ...] = (OSError, MemoryError)
 logger = logging.getLogger(__name__)
 
 
@@ -82,8 +84,8 @@ class Consumer(celery_consumer.Consumer):
         def on_task_received(message: Any) -> None:
             try:
                 handle(message)
-            except (*self.connection_errors, *self.channel_errors, OSError, MemoryError):
-                raise  # no fault of the message
+            except (*self.connection_errors, *self.channel_errors, *OF_THE_MACHINE):
+                raise
             except Exception as error:  # headers may be anything, and lead to anything
                 self.keep(message, f"not a Celery message: {describe(error)}")
 
@@ -94,12 +96,10 @@ class Consumer(celery_consumer.Consumer):
         headers = dict(message.headers or {})
         source, id_ = str(headers.get("task") or "celery"), str(headers.get("id") or "")
         logger.error("%s %s set aside: %s", source, id_, reason)
-        body = message.body
-        raw = body.encode(errors="surrogateescape") if isinstance(body, str) else bytes(body or b"")
         letter = {
             "source": source,
             "id": id_,
-            "body": base64.b64encode(raw).decode(),
+            "body": base64.b64encode(as_bytes(message.body)).decode(),
             "reason": reason,
             "content_type": str(message.content_type),
             "content_encoding": str(message.content_encoding),
@@ -113,3 +113,11 @@ class Consumer(celery_consumer.Consumer):
             self.timer.call_after(PAUSE, give_back, (logger, self.connection_errors))
         else:
             message.ack_log_error(logger, self.connection_errors)
+
+
+def as_bytes(body: Any) -> bytes:
+    """A message's body, which on Redis may be anything that JSON knows."""
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body)
+    text = body if isinstance(body, str) else "" if body is None else json.dumps(body, default=str)
+    return text.encode(errors="surrogatepass")
