@@ -53,11 +53,16 @@ async def test_an_outage_makes_it_unready_and_a_stuck_loop_dead(
     postgres_url: str, own_redis: RedisServer
 ) -> None:
     with CeleryScene(postgres_url, own_redis.url) as scene:
-        # Given a worker, and a child of it that was forked while probes are answered
+        # Given a worker that was started while its broker was away
         scene.limits |= STEADY
         scene.settings |= {"WORKER_STALL_SECONDS": str(STALL)}
+        own_redis.stop()
         worker = scene.celery("--concurrency", "1", "--max-tasks-per-child", "1")
+        await eventually(lambda: asked(worker, "ready"), 60, "it answers", ignore=(OSError,))
+        assert not asked(worker, "live")
+        await asyncio.to_thread(own_redis.start)
         await worker.until_ready(60)
+        # And a child of it that was forked while probes are answered
         first, second, third = await scene.orders(3)
         scene.send([first])
         scene.send([second], do="wait")

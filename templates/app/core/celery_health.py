@@ -18,7 +18,7 @@ from app.core.worker_settings import worker_settings
 
 
 class CeleryHealth(Health):
-    """Answers for `consumer`, Celery's."""
+    """Answers for `consumer`, Celery's. Its threads neither log nor import: a fork finds no lock taken."""
 
     def __init__(self, consumer: Any) -> None:
         super().__init__(worker_settings(), self.problems)
