@@ -148,6 +148,18 @@ def test_a_child_gets_a_loop_of_its_own() -> None:
     assert loop_thread() is parent
 
 
+def test_a_loop_that_cannot_begin_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail_at_first() -> None:
+        monkeypatch.undo()
+        raise ConnectionError("the database is away")
+
+    monkeypatch.setattr(celery_loop, "forget_idle_connections", fail_at_first)
+    with pytest.raises(ConnectionError):
+        run(where)
+    assert not any(thread.name == "event loop" for thread in threading.enumerate())
+    assert run(where)[1] == "nobody"
+
+
 def test_stop_ends_the_thread_and_the_next_call_starts_another() -> None:
     run(where)
     celery_loop.stop()

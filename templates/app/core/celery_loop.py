@@ -83,6 +83,10 @@ class LoopThread:
             self.run(close_connections(), CLOSING, 2 * CLOSING)
         except Exception as error:
             logger.warning("connections not closed: %r", error)
+        self.end()
+
+    def end(self) -> None:
+        """End the loop and its thread."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(CLOSING)
         if not self._thread.is_alive():
@@ -164,8 +168,12 @@ def loop_thread() -> LoopThread:
     with current.lock:
         if current.thread is None:
             thread = LoopThread()
-            # The parent's pool came along with the fork: its sockets are not ours.
-            thread.run(forget_idle_connections(), CLOSING, 2 * CLOSING)
+            try:
+                # The parent's pool came along with the fork: its sockets are not ours.
+                thread.run(forget_idle_connections(), CLOSING, 2 * CLOSING)
+            except BaseException:  # a time limit, too: the next task tries again
+                thread.end()
+                raise
             current.thread = thread
         return current.thread
 
