@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from queue import Empty
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
@@ -78,6 +79,14 @@ def test_an_error_reaches_the_caller_with_its_traceback() -> None:
     assert any(entry.name == "fail" for entry in caught.traceback)
 
 
+def test_an_empty_queue_in_the_coroutine_is_no_time_limit() -> None:
+    async def look() -> None:
+        raise Empty
+
+    with pytest.raises(Empty):
+        run(look)
+
+
 def test_a_soft_time_limit_cancels_the_coroutine_and_waits_for_its_clean_up() -> None:
     # Given a handler that raises in the waiting thread, as Celery's does
     def on_alarm(*_: object) -> None:
@@ -137,6 +146,18 @@ def test_a_child_gets_a_loop_of_its_own() -> None:
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert loop_thread() is parent
+
+
+def test_a_loop_that_cannot_begin_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail_at_first() -> None:
+        monkeypatch.undo()
+        raise ConnectionError("the database is away")
+
+    monkeypatch.setattr(celery_loop, "forget_idle_connections", fail_at_first)
+    with pytest.raises(ConnectionError):
+        run(where)
+    assert not any(thread.name == "event loop" for thread in threading.enumerate())
+    assert run(where)[1] == "nobody"
 
 
 def test_stop_ends_the_thread_and_the_next_call_starts_another() -> None:

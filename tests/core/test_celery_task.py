@@ -34,6 +34,10 @@ def test_a_delivery_says_how_often_it_was_tried() -> None:
         (["{}"], {"colour": "blue"}),
         (["{}"], {"attempt": "3"}),
         (["{}"], {"not_before": None}),
+        (["{}"], {"not_before": math.inf}),
+        (["{}"], {"attempt": -1_000_000}),
+        (["{}"], {"attempt": 10**12}),
+        (["\ud800"], {}),
     ],
 )
 def test_other_arguments_are_none_of_ours(args: list[Any], kwargs: dict[str, Any]) -> None:

@@ -525,6 +525,10 @@ CELERY: Claims = {
         f"{CELERY_WORKERS}rolling_restarts_under_load",
         f"{JOBS_CELERY}cancel_and_hand_back",
     ),
+    "`/live` is red; an outage reddens only `/ready`": (
+        "faults/test_celery_health.py::test_an_outage_makes_it_unready_and_a_stuck_loop_dead",
+        "faults/test_celery_health.py::test_a_long_task_is_no_stuck_loop",
+    ),
     "kept as it came | an unknown kind waits": (
         f"{CELERY_MESSAGES}what_nobody_understands_is_kept_and_can_be_sent_again",
         f"{JOB_ROWS}kinds_and_payloads_of_other_versions",
@@ -595,7 +599,10 @@ CELERY: Claims = {
         "version celery 5.7: celery/beat.py, apply_async advances the entry before it sends",
     ),
     # settings
-    "neither Redis nor RabbitMQ: exit code 78": (f"{CELERY_SETTINGS}other_brokers_are_refused",),
+    "neither Redis nor RabbitMQ, or it evicts: exit code 78": (
+        f"{CELERY_SETTINGS}other_brokers_are_refused",
+        "faults/test_redis_memory.py::test_nothing_starts_that_would_lose_messages",
+    ),
     "below two time limits: exit code 78": (
         f"{CELERY_SETTINGS}a_setting_that_would_run_a_task_twice_is_refused",
         f"{CELERY_POOLS}a_worker_that_would_do_harm_does_not_start",

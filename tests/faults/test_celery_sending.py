@@ -1,6 +1,7 @@
 """Mail through the template's task; sending that may get lost: straight after the commit, and by beat."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -102,6 +103,26 @@ async def test_a_broker_that_is_away_harms_nobody(
     # Then the commit has succeeded, and the log tells of each message
     assert caplog.text.count("is lost: too many wait") == 20
     assert caplog.text.count("is lost: away") == 100
+
+
+async def test_a_silent_broker_holds_no_thread_that_others_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a broker that is silent, and more who send than asyncio has threads
+    over, began = threading.Event(), threading.Semaphore(0)
+
+    def put(*_: object, **__: object) -> None:
+        began.release()
+        over.wait(120)
+
+    monkeypatch.setattr(celery_broker, "put", put)
+    sending = [asyncio.ensure_future(celery_broker.send("t", [], task_id=str(n))) for n in range(40)]
+    await eventually(lambda: began.acquire(blocking=False), 60)
+    try:
+        # Then names are resolved as ever, without which no connection is made
+        async with asyncio.timeout(60):
+            await asyncio.get_running_loop().getaddrinfo("localhost", 80)
+    finally:
+        over.set()
+        await asyncio.gather(*sending, return_exceptions=True)
 
 
 async def test_mail_by_outbox_by_two_beats_and_after_a_commit(

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from amqp.exceptions import AMQPError, MessageNacked, NotFound
@@ -20,13 +22,15 @@ from app.core.broker import NOT_YET, BrokerDownError, Loss, Outgoing
 from app.core.celery_app import celery_app, load_tasks
 from app.core.celery_settings import celery_settings
 from app.core.failures import describe
+from app.core.redis_memory import check_memory
 
 T = TypeVar("T")
 
 # A batch that has come so far in this time is enough; below the relay's own limit for a step.
 BATCH_SECONDS = 6.0
 ATTEMPTS = 2
-SHOWN = 100
+# Not asyncio's threads: the whole process resolves names in those, and a silent broker would hold them all.
+THREADS = ThreadPoolExecutor(8, "celery")  # fewer than the connections in Celery's pool
 
 
 async def send(task_name: str, args: list[Any], *, task_id: str, queue: str | None = None) -> None:
@@ -82,13 +86,17 @@ class CeleryBroker:
 
     def __init__(self) -> None:
         load_tasks()  # they say which queue is theirs
+        self._accepted = False
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[str | None]:
         """See Broker. One after the other; what does not fit into a few seconds is left for the next time."""
         return await in_thread(lambda: publish(messages))
 
     async def loss(self, owner: str) -> Loss:
-        """See Broker."""
+        """See Broker. The first time a Redis is looked at as a whole: it may be refused."""
+        if not self._accepted:
+            await in_thread(look_at_broker)
+            self._accepted = True
         return await in_thread(lambda: marks().loss(owner))
 
     async def remember(self, owner: str) -> None:
@@ -112,10 +120,10 @@ def publish(messages: Sequence[Outgoing]) -> list[str | None]:
                 put(message.topic, [message.body.decode()], task_id=message.id, producer=producer)
             except QueueNotFound as error:
                 results.append(f"{NOT_YET}{error.args[0]}")
-            except Exception:
+            except Exception:  # whatever it is: the next call begins with this message, and raises it
                 if not results:
                     raise
-                break  # what came before is confirmed; the caller sends the rest again
+                break
             else:
                 results.append(None)
     return results
@@ -126,7 +134,7 @@ async def in_thread(call: Callable[[], T]) -> T:
     patience = ATTEMPTS * 3 * celery_settings().celery_publish_timeout_seconds
     try:
         async with asyncio.timeout(patience):
-            return await asyncio.to_thread(call)
+            return await asyncio.get_running_loop().run_in_executor(THREADS, copy_context().run, call)
     except TimeoutError as error:
         raise BrokerDownError(f"Celery's broker: no answer within {patience:g} s") from error
     except Exception as error:
@@ -208,9 +216,23 @@ def connected() -> Iterator[Connection]:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0.2)
             yield connection
-        except Exception:
+        except Exception:  # whatever it is, it may have come in the middle of an exchange
             connection.collect()
             raise
+
+
+def look_at_broker() -> None:
+    """Raises RefusedToStartError for one that deletes messages."""
+    with connected() as connection:
+        refuse_eviction(connection)
+
+
+def refuse_eviction(connection: Connection) -> None:
+    """Raises RefusedToStartError for a Redis that deletes messages; one that may not tell is taken."""
+    if celery_settings().uses_redis:
+        channel: Any = connection.default_channel
+        with suppress(channel.ResponseError):
+            check_memory(channel.client.info("memory"))
 
 
 def marks() -> RedisMarks | RabbitMarks:

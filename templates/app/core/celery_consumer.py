@@ -1,17 +1,26 @@
-"""What Celery cannot read or does not know: it would be dropped, here it is kept."""
+"""The worker's main process: it shows that it works, and keeps what Celery cannot read or does not know."""
 
 from __future__ import annotations
 
 import base64
+import json
 import logging
+from functools import partial
 from typing import Any
 
 from celery.worker import consumer as celery_consumer
 
-from app.core.celery_broker import put
+from app.core.celery_app import EXIT_SETTINGS
+from app.core.celery_broker import put, refuse_eviction
+from app.core.celery_health import CeleryHealth
 from app.core.failures import describe
+from app.core.health import PULSE
+from app.core.outcomes import RefusedToStartError
 
 KEEP = "app.keep_letter"
+EXIT_FAILED = 1
+PAUSE = 5.0
+OF_THE_MACHINE: tuple[type[Exception], ...] = (OSError, MemoryError)
 logger = logging.getLogger(__name__)
 
 
@@ -22,6 +31,35 @@ class Consumer(celery_consumer.Consumer):
 
     connection_errors: tuple[type[Exception], ...]
     channel_errors: tuple[type[Exception], ...]
+    health: CeleryHealth
+    timer: Any
+
+    def start(self) -> None:
+        """See Celery. The children have been forked, so that the first of them never saw a thread."""
+        self.health = CeleryHealth(self)
+        try:
+            self.health.start()
+        except OSError as error:
+            logger.critical("%s", error)
+            raise SystemExit(EXIT_FAILED) from None
+        super().start()
+
+    def connect(self) -> Any:
+        """See Celery: it waits for the broker. A Redis that deletes messages is refused."""
+        connection = super().connect()
+        self.health.pulse()  # the loop has not turned since it lost the connection before
+        if self.init_callback is not None:  # it has not worked yet
+            try:
+                refuse_eviction(connection)
+            except RefusedToStartError as error:
+                logger.critical("%s", error)
+                raise SystemExit(EXIT_SETTINGS) from None
+        return connection
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """See Celery, which forgets it together with the connection."""
+        super().register_with_event_loop(hub)
+        hub.call_repeatedly(PULSE, self.health.pulse)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002  # Celery's
         """A task that this version of the application does not have."""
@@ -46,24 +84,22 @@ class Consumer(celery_consumer.Consumer):
         def on_task_received(message: Any) -> None:
             try:
                 handle(message)
-            except (*self.connection_errors, *self.channel_errors):
+            except (*self.connection_errors, *self.channel_errors, *OF_THE_MACHINE):
                 raise
-            except Exception as error:
+            except Exception as error:  # headers may be anything, and lead to anything
                 self.keep(message, f"not a Celery message: {describe(error)}")
 
         return on_task_received
 
     def keep(self, message: Any, reason: str) -> None:
-        """Send a message to where it is kept. While that fails it stays with the broker."""
+        """Send a message to where it is kept. When that fails it goes back to the queue."""
         headers = dict(message.headers or {})
         source, id_ = str(headers.get("task") or "celery"), str(headers.get("id") or "")
         logger.error("%s %s set aside: %s", source, id_, reason)
-        body = message.body
-        raw = body.encode(errors="surrogateescape") if isinstance(body, str) else bytes(body or b"")
         letter = {
             "source": source,
             "id": id_,
-            "body": base64.b64encode(raw).decode(),
+            "body": base64.b64encode(as_bytes(message.body)).decode(),
             "reason": reason,
             "content_type": str(message.content_type),
             "content_encoding": str(message.content_encoding),
@@ -71,7 +107,17 @@ class Consumer(celery_consumer.Consumer):
         }
         try:
             put(KEEP, [letter], task_id=id_ or KEEP)
-        except Exception:
+        except Exception:  # whatever it is: not returned, it would hold a place of this worker's prefetch
             logger.exception("%s %s could not be set aside, it will come back", source, id_)
+            give_back = partial(message.reject_log_error, requeue=True)
+            self.timer.call_after(PAUSE, give_back, (logger, self.connection_errors))
         else:
             message.ack_log_error(logger, self.connection_errors)
+
+
+def as_bytes(body: Any) -> bytes:
+    """A message's body, which on Redis may be anything that JSON knows."""
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body)
+    text = body if isinstance(body, str) else "" if body is None else json.dumps(body, default=str)
+    return text.encode(errors="surrogatepass")

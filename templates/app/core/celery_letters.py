@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import uuid
 from typing import Any
 
@@ -24,16 +25,23 @@ PAUSE = 5.0
 
 
 @celery_app.task(name=KEEP, **COUNTED)
-def keep_letter(letter: dict[str, Any]) -> None:
+def keep_letter(letter: Any) -> None:
     """Keep what the main process of a worker could not use."""
     try:
         run(keep, letter)
-    except Exception as error:  # the database is away: the broker keeps it until it is back
+    except Exception as error:  # whatever it is, the database most likely: the broker keeps it meanwhile
         raise Reject(describe(error), requeue=True) from error
 
 
-async def keep(letter: dict[str, Any]) -> None:
-    """Write a letter into the table. Raises after a pause, so that trying again is no hot loop."""
+async def keep(letter: Any) -> None:
+    """Write a letter into the table; anything else that came under its name, too. Raises after a pause, so
+    that trying again is no hot loop.
+    """
+    try:
+        body = base64.b64decode(letter["body"], validate=True)
+    except (LookupError, TypeError, ValueError) as error:
+        body, reason = json.dumps(letter).encode(), f"no letter: {describe(error)}"
+        letter = {"source": KEEP, "id": "", "reason": reason}
     headers = {name: letter.get(name) for name in ("content_type", "content_encoding", "headers")}
     try:
         async with get_session() as session:
@@ -41,7 +49,7 @@ async def keep(letter: dict[str, Any]) -> None:
                 session,
                 source=str(letter.get("source")),
                 id=str(letter.get("id")),
-                body=base64.b64decode(str(letter.get("body"))),
+                body=body,
                 reason=str(letter.get("reason")),
                 attempts=1,
                 headers=headers,

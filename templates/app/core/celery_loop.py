@@ -71,13 +71,11 @@ class LoopThread:
         started = time.monotonic()
         try:
             attempt.start()
-            return attempt.result(soft)  # type: ignore[no-any-return]
-        except Empty:
-            attempt.end(started + hard)
-            raise SoftTimeLimitExceeded(soft) from None
+            attempt.wait(soft)
         except BaseException:
             attempt.end(started + hard)
             raise
+        return attempt.result()  # type: ignore[no-any-return]
 
     def stop(self) -> None:
         """Close the database connections, then end the loop and its thread."""
@@ -85,6 +83,10 @@ class LoopThread:
             self.run(close_connections(), CLOSING, 2 * CLOSING)
         except Exception as error:
             logger.warning("connections not closed: %r", error)
+        self.end()
+
+    def end(self) -> None:
+        """End the loop and its thread."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(CLOSING)
         if not self._thread.is_alive():
@@ -115,9 +117,15 @@ class Attempt:
             self._task = self._loop.create_task(self._work, context=self._context)
             self._task.add_done_callback(self._news.put)
 
-    def result(self, timeout: float) -> Any:
-        """What it returned, or raised. Raises queue.Empty when it has not ended in `timeout` seconds."""
-        self._news.get(timeout=timeout)
+    def wait(self, soft: float) -> None:
+        """Wait for its end. Raises SoftTimeLimitExceeded when that has not come in `soft` seconds."""
+        try:
+            self._news.get(timeout=soft)
+        except Empty:
+            raise SoftTimeLimitExceeded(soft) from None
+
+    def result(self) -> Any:
+        """What it returned, or raised."""
         if self._task is not None:
             return self._task.result()
         raise RuntimeError("the coroutine has not begun")
@@ -160,8 +168,12 @@ def loop_thread() -> LoopThread:
     with current.lock:
         if current.thread is None:
             thread = LoopThread()
-            # The parent's pool came along with the fork: its sockets are not ours.
-            thread.run(forget_idle_connections(), CLOSING, 2 * CLOSING)
+            try:
+                # The parent's pool came along with the fork: its sockets are not ours.
+                thread.run(forget_idle_connections(), CLOSING, 2 * CLOSING)
+            except BaseException:  # a time limit, too: the next task tries again
+                thread.end()
+                raise
             current.thread = thread
         return current.thread
 

@@ -35,6 +35,11 @@ def bound(seconds: float) -> None:
             signal.signal(number, _timed(handler, seconds + MARGIN))
 
 
+def stopping() -> bool:
+    """Whether a stop has begun: its alarm is set."""
+    return signal.getitimer(signal.ITIMER_REAL)[0] > 0
+
+
 def _timed(handler: Callable[..., Any], seconds: float) -> Callable[..., Any]:
     """A handler that sets the alarm first."""
     main = os.getpid()

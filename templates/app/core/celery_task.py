@@ -41,6 +41,7 @@ PATIENCE = 20.0
 NOTE_PAUSE = 5.0
 EARLY = 0.5
 APART = 1.0
+MOST_ATTEMPTS = 1_000_000
 logger = logging.getLogger(__name__)
 
 
@@ -95,10 +96,21 @@ def arrived(task: str, request: Any, args: Sequence[Any], kwargs: Mapping[str, A
     attempt, not_before = kwargs.get("attempt", 1), kwargs.get("not_before", 0)
     if len(args) != 1 or not isinstance(args[0], str) or set(kwargs) - {"attempt", "not_before"}:
         return None
-    if not isinstance(attempt, int) or not isinstance(not_before, int | float):
+    if not isinstance(attempt, int) or not 0 < attempt < MOST_ATTEMPTS or not is_text(args[0]):
+        return None
+    if not isinstance(not_before, int | float) or not math.isfinite(not_before):
         return None
     redelivered = bool((request.delivery_info or {}).get("redelivered"))
     return Arrival(task, request.id, args[0], attempt, not_before, redelivered)
+
+
+def is_text(value: str) -> bool:
+    """Whether it can be written as bytes: JSON may hold half a character."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 async def refuse_arguments(task: str, id_: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

@@ -33,10 +33,14 @@ class Health:
         self._pulse = time.monotonic()
         self._server: ThreadingHTTPServer | None = None
 
+    def pulse(self) -> None:
+        """The event loop runs; the age of this is what the probes look at."""
+        self._pulse = time.monotonic()
+
     async def beat(self) -> None:
-        """Show that the event loop runs; the age of the last beat is what the probes look at."""
+        """Show that the event loop runs, for ever."""
         while True:
-            self._pulse = time.monotonic()
+            self.pulse()
             await asyncio.sleep(PULSE)
 
     def live(self) -> list[str]:
@@ -53,10 +57,14 @@ class Health:
 
     def start(self) -> None:
         """Listen on the configured port, unless it is 0. Raises OSError when the port is taken."""
-        if not self._settings.worker_health_port:
+        port = self._settings.worker_health_port
+        if not port:
             return
-        address = (self._settings.worker_health_host, self._settings.worker_health_port)
-        self._server = ThreadingHTTPServer(address, handler_for(self))
+        try:
+            self._server = ThreadingHTTPServer((self._settings.worker_health_host, port), handler_for(self))
+        except OSError as error:
+            hint = "each process of a machine needs its own, 0 is none"
+            raise OSError(f"WORKER_HEALTH_PORT={port}: {error}; {hint}") from error
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 

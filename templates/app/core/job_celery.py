@@ -38,7 +38,7 @@ def send(jobs: Sequence[Row[Any]]) -> list[str | None]:
                 put(RUN, [str(job.id)], task_id=f"{job.id}.{job.sends}", queue=queue, producer=producer)
             except QueueNotFound as error:
                 results.append(str(error.args[0]))
-            except Exception:
+            except Exception:  # whatever it is: the next call begins with this job, and raises it
                 if not results:
                     raise
                 break

@@ -28,6 +28,7 @@ from app.core.job_settings import JobSettings
 from app.core.job_store import CHANNEL, HELD
 from app.core.job_upkeep import Upkeep
 from app.core.listen import listen
+from app.core.outcomes import RefusedToStartError
 
 STEP_TIMEOUT = 15.0
 CHECK_EVERY = 1.0
@@ -170,6 +171,8 @@ class JobDispatcher:
             try:
                 await within(STEP_TIMEOUT, self._look_for_losses())
                 more = await self._send_batch()
+            except RefusedToStartError:
+                raise
             except Exception as error:  # database or broker away: no job pays for it
                 await self._troubled(error)
                 await asyncio.sleep(random.uniform(pause / 2, pause))  # jitter, not a secret

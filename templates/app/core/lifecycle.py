@@ -48,10 +48,7 @@ async def supervise(workers: Sequence[Worker], settings: WorkerSettings) -> int:
     try:
         health.start()
     except OSError as error:
-        port = settings.worker_health_port
-        logger.critical(
-            "WORKER_HEALTH_PORT=%d: %s; each process of a machine needs its own, 0 is none", port, error
-        )
+        logger.critical("%s", error)
         return EXIT_FAILED
     code = EXIT_STOPPED
     beat = asyncio.ensure_future(health.beat())

@@ -8,7 +8,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from app.core.broker import BrokerDownError, Loss, Outgoing
-from app.core.redis_stream import EVENT, REDIS_FAILURES, connect, say
+from app.core.redis_stream import EVENT, REDIS_FAILURES, connect, refuse_eviction, say
 
 CHUNK = 200
 # Errors of one command that say something about the message and nothing about the server.
@@ -25,6 +25,7 @@ class RedisBroker:
 
     def __init__(self, url: str) -> None:
         self._client = connect(url, socket_timeout=5)
+        self._accepted = False
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[str | None]:
         """See Broker. Sent in transactions: a server that runs out of memory takes all of them or none,
@@ -48,8 +49,11 @@ class RedisBroker:
             return list(await pipe.execute(raise_on_error=False))
 
     async def loss(self, owner: str) -> Loss:
-        """See Broker."""
+        """See Broker. Raises RefusedToStartError, the first time, for a Redis that deletes messages."""
         try:
+            if not self._accepted:
+                await refuse_eviction(self._client)
+                self._accepted = True
             mark: Any = await self._client.get(mark_of(owner))
             run = await self._run()
         except REDIS_FAILURES as error:

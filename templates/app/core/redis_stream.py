@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from app.core import stream_scripts as scripts
+from app.core.redis_memory import check_memory
 
 EVENT = b"event"
 BLOCK_SECONDS = 1.0
@@ -57,6 +59,12 @@ def connect(url: str, *, socket_timeout: float, max_connections: int = 100) -> R
     return Redis.from_pool(ConnectionPool(**options))
 
 
+async def refuse_eviction(client: Redis) -> None:
+    """Raises RefusedToStartError for a Redis that deletes messages; one that may not tell is taken."""
+    with suppress(ResponseError):
+        check_memory(await client.info("memory"))
+
+
 def say(error: BaseException) -> str:
     """One line about a failure. redis-py quotes the whole command of a pipeline, the message included."""
     return f"{type(error).__name__}: {str(error).rpartition('caused error: ')[2][:200]}"
@@ -84,6 +92,7 @@ class StreamGroup:
         self.reader = connect(url, socket_timeout=BLOCK_SECONDS + 4)
         self.client = connect(url, socket_timeout=4, max_connections=connections)
         self._scripts: dict[str, Any] = {}
+        self._accepted = False
 
     async def _run(self, source: str, keys: list[str], *args: Any) -> Any:
         script = self._scripts.get(source)
@@ -94,7 +103,12 @@ class StreamGroup:
     async def ensure(self) -> None:
         """Create stream and group where they are missing. The group starts at the first entry, not at the
         end: what was sent before the first consumer started is work too, and repeats are harmless.
+
+        Raises RefusedToStartError, the first time, for a Redis that deletes messages.
         """
+        if not self._accepted:
+            await refuse_eviction(self.client)
+            self._accepted = True
         try:
             await self.client.xgroup_create(self.stream, self.group, id="0", mkstream=True)
         except ResponseError as error:

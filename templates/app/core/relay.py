@@ -20,6 +20,7 @@ from app.core.deadline import together, within
 from app.core.failures import describe
 from app.core.gate import forget_idle_connections
 from app.core.outbox import CHANNEL, LANES
+from app.core.outcomes import RefusedToStartError
 from app.core.stuck import end_stuck_sessions
 from app.core.worker_settings import WorkerSettings
 
@@ -122,6 +123,8 @@ class OutboxRelay:
             try:
                 await within(STEP_TIMEOUT, self._check())
                 sent = await within(STEP_TIMEOUT, self._send_batch())
+            except RefusedToStartError:
+                raise
             except Exception as error:  # database or broker away: no row pays for it
                 self._report(error)
                 if isinstance(error, TimeoutError):
