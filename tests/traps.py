@@ -289,8 +289,9 @@ TRAPS = (
         "an argument cannot be sent, or arrives as something else",
         (
             "CEL19",
+            f"{CELERY_PROCESS}celery_sends_no_such_argument",
+            f"{CELERY_PROCESS}a_payload_arrives_as_it_was",
             f"{CELERY_TASK}other_arguments_are_none_of_ours",
-            f"{ENVELOPE}what_is_built_can_be_read",
             f"{JOB}json_that_can_be_stored",
         ),
     ),
@@ -927,8 +928,13 @@ TRAPS = (
     Trap(
         "security",
         "brokers and consoles are open to everybody",
-        ("SEC02", "SEC06"),
-        left="who reaches a server is a matter of the deployment; the routes here ask for authorisation",
+        (
+            "SEC02",
+            "SEC06",
+            f"{CRON_MANAGE}no_router_without_authorisation",
+            f"{JOBS_API}no_routes_without_authentication",
+        ),
+        left="who reaches a server is a matter of the deployment",
     ),
     Trap(
         "security",
