@@ -641,7 +641,11 @@ TRAPS = (
     Trap(
         "outbox",
         "an advisory lock of the session goes back to the pool with its connection",
-        ("OUT04", f"{OUTBOX}a_paused_relay_holds_nothing_for_good"),
+        (
+            "OUT04",
+            "tests/faults/test_relay_locks.py::test_a_relay_at_rest_holds_no_lock",
+            f"{OUTBOX}a_paused_relay_holds_nothing_for_good",
+        ),
     ),
     Trap(
         "outbox",
