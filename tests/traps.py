@@ -485,7 +485,7 @@ TRAPS = (
             "RST02",
             "RST07",
             f"{DIE}twenty_kills_over_two_thousand_messages",
-            f"{DIE}a_slow_handler_is_not_taken_over",
+            "tests/faults/test_stream_leases.py::test_a_handler_at_work_keeps_its_entry",
             f"{STREAM}dead_consumers_go_when_they_hold_nothing",
         ),
     ),
