@@ -7,7 +7,9 @@ import sys
 from dataclasses import dataclass, field
 
 from checkkit.infer import Inference
-from checkkit.syntax import Module, Scope, constant, dotted, is_open, keyword, last_name
+from checkkit.nodes import constant, dotted, is_open, keyword, last_name
+from checkkit.scope import Scope
+from checkkit.syntax import Module
 
 GUARDS = frozenset({ast.If, ast.IfExp, ast.With, ast.AsyncWith, ast.While, ast.For, ast.AsyncFor, ast.Match})
 ROUTES = {"get", "post", "put", "patch", "delete", "api_route", "websocket", "head"}

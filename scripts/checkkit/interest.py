@@ -38,6 +38,8 @@ PROBE = re.compile(r"health|read[yi]|live", re.IGNORECASE)
 # Without one of these the rules of a group have nothing to look at.
 NEEDS = {
     "checkkit.rules_rabbit": ("pika",),
+    "checkkit.rules_publish": ("pika",),
+    "checkkit.rules_topology": ("pika",),
     "checkkit.rules_llm": ("openai", "anthropic"),
     "checkkit.rules_webhooks": ("hmac", "ebhook", "verify", "construct_event"),
     "checkkit.rules_cron": (

@@ -8,8 +8,10 @@ from functools import cached_property
 
 from checkkit.facts import FunctionFact, is_route
 from checkkit.infer import Inference
+from checkkit.nodes import calls_in, dotted, last_name
 from checkkit.project import Note, Project
-from checkkit.syntax import Module, Scope, calls_in, dotted, last_name
+from checkkit.scope import Scope
+from checkkit.syntax import Module
 
 LOGGING = {
     "debug", "info", "warning", "warn", "error", "exception", "critical", "log", "print", "inc", "observe",

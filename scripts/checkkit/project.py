@@ -28,6 +28,23 @@ MENTIONS = (
     "prefetch_count",
     "FLOWER_",
     "quorum",
+    "dead-letter-exchange",
+    "x-max-priority",
+    "consumer_timeout",
+    "consumer-timeout",
+    "times_delivered",
+    "XTRIM",
+    "maxlen",
+    "minid",
+    "ref_policy",
+    "is_private",
+    "is_global",
+    "getaddrinfo",
+    "ssrf",
+    "SSRF",
+    "event-stream",
+    "worker_process_init",
+    "setup_logging",
 )
 
 
@@ -212,6 +229,18 @@ class Project:
             if known is None or known.is_table:
                 return known is not None
             known = self.classes.get(self.canonical(known.bases[0])) if known.bases else None
+        return False
+
+    def is_model(self, name: str) -> bool:
+        """Whether it is a class of pydantic, and no table of SQLModel."""
+        known = self.classes.get(self.canonical(name))
+        for _ in range(DEEPEST):
+            if known is None or not known.bases:
+                return False
+            base = self.canonical(known.bases[0])
+            if base.startswith("pydantic.") and base.endswith("BaseModel"):
+                return True
+            known = self.classes.get(base)
         return False
 
 

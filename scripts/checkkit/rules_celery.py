@@ -6,20 +6,15 @@ import ast
 from collections.abc import Iterator
 
 from checkkit.facts import CallFact, FunctionFact
-from checkkit.look import Look, catches, ends_otherwise
+from checkkit.look import Look, catches
+from checkkit.nodes import constant, is_open, keyword, last_name, number
 from checkkit.project import Note, Project
 from checkkit.rule import Places, in_module, in_project
-from checkkit.syntax import (
-    Scope,
-    calls_in,
-    constant,
-    is_open,
-    keyword,
-    last_name,
-    number,
-)
+from checkkit.scope import Scope
 
 SENDING = ("delay", "apply_async", "send_task")
+
+
 HELD = {
     "AsyncSession",
     "Session",
@@ -111,65 +106,6 @@ def through_helper(project: Project, caller: FunctionFact, call: CallFact) -> It
             return
 
 
-@in_module("CEL10")
-def retries_bugs(look: Look) -> Places:
-    """Retrying whatever happens."""
-    for _, decorator in look.tasks():
-        if not isinstance(decorator, ast.Call) or keyword(decorator, "dont_autoretry_for") is not None:
-            continue
-        errors = keyword(decorator, "autoretry_for")
-        every = errors.elts if isinstance(errors, ast.Tuple | ast.List) else [errors]
-        if any(e is not None and last_name(e) in {"Exception", "BaseException"} for e in every):
-            yield decorator
-
-
-@in_module("CEL11")
-def swallowed_retry(look: Look) -> Places:
-    """`self.retry()` raises, and the `except` around it takes that."""
-    for node in look.nodes(ast.Try):
-        assert isinstance(node, ast.Try)
-        retries = [c for c in calls_in(node.body) if is_retry(look, c)]
-        for handler in node.handlers:
-            if catches(handler, "Retry"):
-                break
-            if (
-                retries
-                and catches(handler, "Exception", "BaseException")
-                and not ends_otherwise(handler.body)
-            ) and not any(is_retry(look, c) for c in calls_in(handler.body)):
-                yield retries[0]
-
-
-def is_retry(look: Look, call: ast.Call) -> bool:
-    """Whether it is `self.retry(...)` in a task."""
-    named = isinstance(call.func, ast.Attribute) and call.func.attr == "retry"
-    if not named or constant(keyword(call, "throw")) is False:
-        return False
-    return look.is_task(look.module.function(call))
-
-
-@in_module("CEL12")
-def endless_retries(look: Look) -> Places:
-    """Retries without an end."""
-    for _, decorator in look.tasks():
-        value = keyword(decorator, "max_retries") if isinstance(decorator, ast.Call) else None
-        if value is not None and constant(value) is None:
-            yield value
-
-
-@in_module("CEL13")
-def no_backoff(look: Look) -> Places:
-    """Retries at the same moment."""
-    for _, decorator in look.tasks():
-        if not isinstance(decorator, ast.Call) or keyword(decorator, "autoretry_for") is None:
-            continue
-        backoff = keyword(decorator, "retry_backoff")
-        jitter = constant(keyword(decorator, "retry_jitter"))
-        if backoff is None or constant(backoff) is False or jitter is False:
-            if not any(k.arg is None for k in decorator.keywords):
-                yield decorator
-
-
 @in_module("CEL14")
 def async_task(look: Look) -> Places:
     """A task whose body never runs."""
@@ -216,54 +152,34 @@ def result_as_store(look: Look) -> Places:
             yield call
 
 
-@in_module("CEL17")
-def never_reached(look: Look) -> Places:
-    """`retry(exc=...)` raises `exc`, not `MaxRetriesExceededError`."""
-    for node in look.nodes(ast.Try):
-        assert isinstance(node, ast.Try)
-        retries = [c for c in calls_in(node.body) if is_retry(look, c) and keyword(c, "exc") is not None]
-        wide = any(catches(h, "Exception", "BaseException") for h in node.handlers)
-        for handler in node.handlers:
-            if retries and not wide and catches(handler, "MaxRetriesExceededError"):
-                yield handler
-
-
 @in_module("CEL19")
 def held_arguments(look: Look) -> Places:
     """Parameters that cannot be sent."""
-    for scope, _ in look.tasks():
+    for scope, decorator in look.tasks():
+        parses = isinstance(decorator, ast.Call) and constant(keyword(decorator, "pydantic")) is True
         for name, annotation in scope.parameters.items():
             made = look.inference.annotation(annotation, scope)
             held = made.rpartition(".")[2] in HELD and made.startswith(("sqlalchemy", "fastapi", "starlette"))
+            held |= not parses and look.project.is_model(made)
             if annotation is not None and (held or look.project.is_table(made)):
                 yield annotation, f"{name}: {made.rpartition('.')[2]}"
+    for call, scope in look.calls("delay", "apply_async"):
+        for value in sent_values(call) if sends(look, call, scope) else ():
+            made = look.type(value, scope)
+            if isinstance(value, ast.Set | ast.SetComp):
+                yield value, "a set is no JSON"
+            elif look.project.is_table(made) or look.project.is_model(made):
+                yield value, f"{made.rpartition('.')[2]} is no JSON"
 
 
-@in_module("CEL02")
-def acks_settings_of_tasks(look: Look) -> Places:
-    """What CEL01 and CEL02 weigh when all modules are read."""
-    for _, decorator in look.tasks():
-        if not isinstance(decorator, ast.Call):
-            look.note("task", decorator, False)
-            continue
-        late = constant(keyword(decorator, "acks_late")) is True
-        lost = keyword(decorator, "reject_on_worker_lost") or keyword(decorator, "retry_on_worker_lost")
-        look.note("task", decorator, late)
-        opened = any(k.arg is None for k in decorator.keywords)
-        if late and lost is None and not opened:
-            look.note("late task", decorator)
-    return
-    yield
-
-
-@in_module("CEL04")
-def no_ack_of_failures(look: Look) -> Places:
-    """A task that is not acknowledged when it fails."""
-    for _, decorator in look.tasks():
-        for name in ("acks_on_timeout", "acks_on_failure", "acks_on_failure_or_timeout"):
-            value = keyword(decorator, name) if isinstance(decorator, ast.Call) else None
-            if value is not None and constant(value) is False:
-                yield value
+def sent_values(call: ast.Call) -> list[ast.expr]:
+    """The arguments that a call gives to its task."""
+    if last_name(call.func) == "delay":
+        return [*call.args, *(k.value for k in call.keywords)]
+    args = keyword(call, "args") or (call.args[0] if call.args else None)
+    named = keyword(call, "kwargs") or (call.args[1] if len(call.args) > 1 else None)
+    values = list(args.elts) if isinstance(args, ast.Tuple | ast.List) else []
+    return values + (list(named.values) if isinstance(named, ast.Dict) else [])
 
 
 @in_module("CEL23")

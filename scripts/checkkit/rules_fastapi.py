@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import ast
-import re
 
+from checkkit.effects import effect_of
 from checkkit.look import Look, is_session_type, line_of
+from checkkit.nodes import constant, dotted, keyword, last_name
 from checkkit.rule import Places, in_module
 from checkkit.rules_cron import is_startup
-from checkkit.syntax import Scope, constant, dotted, keyword, last_name
+from checkkit.scope import Scope
 
-OUTSIDE = re.compile(
-    r"^(smtplib|aiosmtplib|sendgrid|resend|stripe|fastapi_mail|twilio|mailjet|postmarker)\.|^(requests|httpx2?)\.(post|put|patch|delete)$"
-    r"|^(httpx2?\.(Async)?Client|requests\.(sessions\.)?[Ss]ession)(\(\))?\.(post|put|patch|delete)$"
-)
 STREAMS = ("fastapi.", "starlette.", "sse_starlette.")
 CONSUMING = {"xreadgroup", "blpop", "brpop", "iterator", "consume", "basic_consume"}
 
@@ -40,11 +37,8 @@ def lost_in_background(look: Look) -> Places:
         if not call.args or not is_background(look, call, scope):
             continue
         target = look.inference.target(call.args[0], scope)
-        function = look.project.function(target)
-        for inner, one in look.project.reach(function) if function else ():
-            if OUTSIDE.match(look.project.canonical(one.target)):
-                yield call, f"{one.target} in {inner.name}, {inner.path}:{one.line}"
-                break
+        if told := effect_of(look.project, look.project.function(target)):
+            yield call, told
 
 
 @in_module("API04")

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 
 from checkkit.look import Look
+from checkkit.nodes import keyword, last_name, text_of
 from checkkit.project import Project, TextFile
 from checkkit.rule import Places, in_module, in_text
 from checkkit.rules_fastapi import CONSUMING
-from checkkit.syntax import keyword, last_name, text_of
 
 LOG_METHODS = ("debug", "info", "warning", "error", "exception", "critical", "log")
 # Attributes of a LogRecord that `extra` must not name.

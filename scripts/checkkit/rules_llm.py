@@ -6,10 +6,11 @@ import ast
 from collections.abc import Iterator
 
 from checkkit.look import Look
+from checkkit.nodes import dotted, keyword, lacks
 from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
 from checkkit.rules_outbox import in_begin
-from checkkit.syntax import Scope, dotted, keyword, lacks
+from checkkit.scope import Scope
 
 CLIENTS = {"OpenAI", "AsyncOpenAI", "Anthropic", "AsyncAnthropic", "AzureOpenAI", "AsyncAzureOpenAI"}
 GONE = {"temperature", "top_p", "top_k"}

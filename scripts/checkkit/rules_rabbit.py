@@ -1,25 +1,15 @@
-"""Rules about RabbitMQ, through aio-pika and pika."""
+"""Rules about consuming from RabbitMQ, through aio-pika and pika."""
 
 from __future__ import annotations
 
 import ast
 
 from checkkit.celery_config import literal
-from checkkit.look import Look, is_redis_type
-from checkkit.project import Note, Project
+from checkkit.look import Look
+from checkkit.nodes import calls_in, constant, is_open, keyword, lacks, last_name, names_in
+from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
-from checkkit.syntax import (
-    Scope,
-    calls_in,
-    constant,
-    dotted,
-    is_open,
-    keyword,
-    lacks,
-    last_name,
-    names_in,
-    text_of,
-)
+from checkkit.scope import Scope
 
 COUNTING = {
     "redelivered",
@@ -31,6 +21,8 @@ COUNTING = {
     "tries",
     "deliveries",
 }
+
+
 REPLY = "reply-to"
 
 
@@ -165,58 +157,6 @@ def no_ack(look: Look) -> Places:
                 yield call
 
 
-@in_module("RMQ06")
-def transient(look: Look) -> Places:
-    """Messages that a restart of the broker deletes."""
-    for call, scope in look.calls("Message", "BasicProperties"):
-        made = look.name(call.func)
-        if made not in {"aio_pika.Message", "aio_pika.message.Message", "pika.BasicProperties"}:
-            continue
-        answer = {"correlation_id", "expiration"} & {k.arg for k in call.keywords}
-        if lacks(call, "delivery_mode") and not answer and not is_reply_scope(scope):
-            yield call
-
-
-def is_reply_scope(scope: Scope) -> bool:
-    """Whether a function answers a request: nobody waits for it after a restart."""
-    body = list(getattr(scope.node, "body", []))
-    return "reply_to" in attributes(body) or "reply_to" in names_in(body)
-
-
-@in_module("RMQ07")
-def unconfirmed(look: Look) -> Places:
-    """Published to nowhere, or to nobody knows."""
-    if not speaks(look):
-        return
-    for call, _ in look.calls("channel"):
-        if constant(keyword(call, "publisher_confirms")) is False:
-            yield call
-    for call, scope in look.calls("publish"):
-        if isinstance(call.func, ast.Attribute) and constant(keyword(call, "mandatory")) is False:
-            if not (is_fanout(scope) or is_reply_scope(scope)) and not is_redis_type(
-                look.receiver(call, scope)
-            ):
-                yield call
-    for call, scope in look.calls("channel"):
-        names = {last_name(c.func) for c in scope.calls}
-        made = look.receiver(call, scope)
-        if made.startswith("aio_pika.connect") and "publish" in names and lacks(call, "on_return_raises"):
-            if (
-                not call.args
-                and not names & {"declare_queue", "consume", "iterator"}
-                and not is_fanout(scope)
-            ):
-                yield call
-
-
-def is_fanout(scope: Scope) -> bool:
-    """Whether it sends events, which may have no listener."""
-    body = list(getattr(scope.node, "body", []))
-    return "FANOUT" in attributes(body) or any(
-        text_of(k.value) == "fanout" for c in scope.calls for k in c.keywords
-    )
-
-
 @in_module("RMQ08")
 def not_robust(look: Look) -> Places:
     """A consumer that ends when the connection does."""
@@ -230,76 +170,3 @@ def not_robust(look: Look) -> Places:
 def endless(look: Look, node: ast.AST) -> bool:
     """Whether a loop connects again."""
     return any(isinstance(one, ast.While | ast.For | ast.AsyncFor) for one in look.module.above(node))
-
-
-@in_module("RMQ09")
-def expiration(look: Look) -> Places:
-    """A time to live as a string."""
-    for call, scope in look.calls("Message"):
-        value = keyword(call, "expiration")
-        if value is None or not look.name(call.func).startswith("aio_pika."):
-            continue
-        text = isinstance(value, ast.JoinedStr) or isinstance(constant(value), str)
-        made = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "str"
-        if isinstance(value, ast.Name):
-            bound = scope.binds.get(value.id, [])
-            made = any(isinstance(b, ast.Call) and last_name(b.func) == "str" for b in bound)
-        if text or made:
-            yield value
-
-
-@in_module("RMQ10")
-def not_durable(look: Look) -> Places:
-    """A named queue that a restart of the broker deletes."""
-    if not speaks(look):
-        return
-    for call, scope in look.calls("declare_queue", "queue_declare"):
-        name = keyword(call, "name") or keyword(call, "queue") or (call.args[0] if call.args else None)
-        durable = keyword(call, "durable")
-        own = {"exclusive", "auto_delete", "passive"} & {
-            k.arg for k in call.keywords if constant(k.value) is not False
-        }
-        if name is None or (text_of(name) == "" and isinstance(name, ast.Constant)) or own or is_open(call):
-            continue
-        default = durable is None and len(call.args) < 2
-        if (default or constant(durable) is False) and is_channel(look, call, scope):
-            yield call
-
-
-def is_channel(look: Look, call: ast.Call, scope: Scope) -> bool:
-    """Whether a method is called on a channel, and not on a framework's broker."""
-    if not isinstance(call.func, ast.Attribute):
-        return False
-    made = look.receiver(call, scope)
-    if made.startswith(("aio_pika", "pika")):
-        return True
-    return not made.startswith("faststream") and "chan" in dotted(call.func.value).lower()
-
-
-@in_module("RMQ11")
-def declared_twice(look: Look) -> Places:
-    """The same queue with other arguments."""
-    if not speaks(look):
-        return
-    for call, _ in look.calls("declare_queue", "queue_declare"):
-        name = text_of(
-            keyword(call, "name") or keyword(call, "queue") or (call.args[0] if call.args else None)
-        )
-        passive = constant(keyword(call, "passive")) is True
-        value = literal(keyword(call, "arguments"))
-        if name and not passive and not is_open(call) and len(call.args) < 2 and value is not ...:
-            look.note("declared", call, (name, constant(keyword(call, "durable")) is True, repr(value)))
-    return
-    yield
-
-
-@in_project("RMQ11")
-def declared_twice_in_project(project: Project) -> Places:
-    """Compared over all modules."""
-    first: dict[str, Note] = {}
-    for note in project.notes.get("declared", []):
-        assert isinstance(note.value, tuple)
-        before = first.setdefault(note.value[0], note)
-        assert isinstance(before.value, tuple)
-        if before.value != note.value and "Ellipsis" not in note.value[2] + before.value[2]:
-            yield note, f"{note.value[0]} is declared otherwise in {before.path}:{before.line}"

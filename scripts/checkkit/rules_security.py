@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 
 from checkkit.look import Look
+from checkkit.nodes import constant, dotted, inside, keyword, last_name
 from checkkit.project import Project, TextFile
 from checkkit.rule import Places, in_module, in_text
 from checkkit.rules_lifecycle import LOG_METHODS, is_logger
-from checkkit.syntax import constant, dotted, inside, keyword, last_name
 
 GUEST = re.compile(r"amqps?://guest:guest@(?!localhost|127\.|\[::1\]|/|%|\{|\$|rabbit)\w", re.IGNORECASE)
 SECRET = re.compile(

@@ -6,19 +6,10 @@ import ast
 from collections.abc import Iterator
 
 from checkkit.look import Look
+from checkkit.nodes import constant, dotted, is_open, keyword, lacks, last_name, number, text_of
 from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
-from checkkit.syntax import (
-    Scope,
-    constant,
-    dotted,
-    is_open,
-    keyword,
-    lacks,
-    last_name,
-    number,
-    text_of,
-)
+from checkkit.scope import Scope
 
 READS = ("xread", "xreadgroup")
 POPS = ("blpop", "brpop", "bzpopmin", "bzpopmax")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 
 from checkkit.look import Look, catches
+from checkkit.nodes import calls_in, constant, dotted, keyword, lacks, last_name
 from checkkit.rule import Places, in_module
-from checkkit.syntax import Scope, calls_in, constant, dotted, keyword, lacks, last_name
+from checkkit.scope import Scope
 
 DIGESTS = {"hexdigest", "digest"}
 

@@ -5,26 +5,12 @@ from __future__ import annotations
 import ast
 import contextlib
 import gc
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from checkkit import (
-    files,
-    rules_bridge,
-    rules_celery,
-    rules_config,
-    rules_consumers,
-    rules_cron,
-    rules_fastapi,
-    rules_lifecycle,
-    rules_llm,
-    rules_outbox,
-    rules_rabbit,
-    rules_security,
-    rules_streams,
-    rules_webhooks,
-)
+from checkkit import files
 from checkkit.interest import idle_in
 from checkkit.look import Look, line_of
 from checkkit.project import Note, Project
@@ -34,21 +20,8 @@ from checkkit.suppress import without_accepted
 from checkkit.syntax import Module
 
 # Each of them puts its rules into the tables of `rule.py` when it is imported.
-LOADED = (
-    rules_bridge,
-    rules_celery,
-    rules_config,
-    rules_consumers,
-    rules_cron,
-    rules_fastapi,
-    rules_lifecycle,
-    rules_llm,
-    rules_outbox,
-    rules_rabbit,
-    rules_security,
-    rules_streams,
-    rules_webhooks,
-)
+for path in sorted(Path(__file__).parent.glob("rules_*.py")):
+    importlib.import_module(f"checkkit.{path.stem}")
 
 
 def check(root: Path, excluded: tuple[str, ...] = ()) -> Report:

@@ -1,0 +1,80 @@
+"""Rules about asyncio's tasks: who holds them, and how they are cancelled."""
+
+from __future__ import annotations
+
+import ast
+
+from checkkit.look import Look, catches
+from checkkit.nodes import inside, last_name
+from checkkit.rule import Places, in_module
+from checkkit.scope import Scope
+
+SPAWN = ("create_task", "ensure_future")
+
+
+@in_module("ASY04")
+def unheld_task(look: Look) -> Places:
+    """A task that nothing refers to."""
+    for node in look.nodes(ast.Expr):
+        assert isinstance(node, ast.Expr)
+        call = node.value
+        if not isinstance(call, ast.Call) or last_name(call.func) not in SPAWN:
+            continue
+        scope = look.scope(call)
+        target = look.inference.target(call.func, scope)
+        plain = target in {f"asyncio.{name}" for name in SPAWN}
+        if plain or target.startswith("asyncio.get_") or is_loop(call.func, look, scope):
+            yield call
+
+
+def is_loop(func: ast.expr, look: Look, scope: Scope) -> bool:
+    """Whether it is a method of an event loop."""
+    if not isinstance(func, ast.Attribute):
+        return False
+    return look.type(func.value, scope) in {"asyncio.get_running_loop", "asyncio.get_event_loop"}
+
+
+@in_module("ASY07")
+def swallowed_cancel(look: Look) -> Places:
+    """A loop that a cancellation does not end."""
+    for node in look.nodes(ast.ExceptHandler):
+        assert isinstance(node, ast.ExceptHandler)
+        if not catches(node, "BaseException", "CancelledError"):
+            continue
+        scope = look.module.function(node)
+        if scope is None or not scope.is_async or leaves(node) or not endless_around(look, node, scope):
+            continue
+        try_node = look.module.parents[node]
+        assert isinstance(try_node, ast.Try)
+        awaits = any(isinstance(one, ast.Await) for one in inside(try_node.body))
+        cancels = any(last_name(c.func) == "cancel" for c in scope.calls)
+        if awaits and not cancels and not taken_before(node, try_node):
+            yield node
+
+
+def taken_before(handler: ast.ExceptHandler, node: ast.Try) -> bool:
+    """Whether a handler before it lets cancellations through."""
+    before = node.handlers[: node.handlers.index(handler)]
+    return any(catches(one, "CancelledError") and leaves(one) for one in before)
+
+
+def leaves(handler: ast.ExceptHandler) -> bool:
+    """Whether a handler may end the loop."""
+    kinds = (ast.Raise, ast.Return, ast.Break)
+    stored = (
+        handler.name is not None
+        and handler.name in {one.id for s in handler.body for one in ast.walk(s) if isinstance(one, ast.Name)}
+        and any(isinstance(one, ast.Assign | ast.Call) for s in handler.body for one in ast.walk(s))
+    )
+    jumps = any(isinstance(one, kinds) for s in handler.body for one in ast.walk(s))
+    return jumps or (stored and any(isinstance(one, ast.Assign) for s in handler.body for one in ast.walk(s)))
+
+
+def endless_around(look: Look, node: ast.AST, scope: Scope) -> bool:
+    """Whether a `while` repeats it."""
+    for parent in look.module.above(node):
+        if parent is scope.node:
+            return False
+        if isinstance(parent, ast.While):
+            return True
+    return False
