@@ -25,6 +25,9 @@ WORDS = (
     "celery", "shared_task", ".task", "apscheduler", "asynccontextmanager", "sessionmaker", "pika",
     "tenacity", "backoff", "dempot", "nx=True", "utbox", "advisory", "openai", "anthropic", "hmac", "ebhook",
     "asyncio.run", "uvloop", "guest:guest", "BaseSettings", "verify=False", "SoftTimeLimit",
+    "IntegrityError", "Inbox", "Processed", "to_thread", "run_in_executor", "call_next", "event-stream",
+    "ServerSentEvent", "aiolimiter", "opentelemetry", "logging.config", "basicConfig", "structlog",
+    "retry_after", "retry-after", "Retry-After", "Job(", "Task(", "Job,", "Task,", "Outbox(",
 )  # fmt: skip
 SEEN = ("seen", "Seen", "processed", "handled", "dedup", "Dedup")
 MESSAGES = frozenset({"message", "msg", "event", "delivery", "envelope"})
@@ -40,6 +43,8 @@ NEEDS = {
     "checkkit.rules_rabbit": ("pika",),
     "checkkit.rules_publish": ("pika",),
     "checkkit.rules_topology": ("pika",),
+    "checkkit.rules_routing": ("pika",),
+    "checkkit.rules_claims": ("xautoclaim", "xclaim", "xpending"),
     "checkkit.rules_llm": ("openai", "anthropic"),
     "checkkit.rules_webhooks": ("hmac", "ebhook", "verify", "construct_event"),
     "checkkit.rules_cron": (

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 from checkkit.look import Look, catches
-from checkkit.nodes import inside, last_name
+from checkkit.nodes import inside, keyword, last_name
 from checkkit.rule import Places, in_module
 from checkkit.scope import Scope
 
@@ -78,3 +79,43 @@ def endless_around(look: Look, node: ast.AST, scope: Scope) -> bool:
         if isinstance(parent, ast.While):
             return True
     return False
+
+
+@in_module("ASY12")
+def leaves_siblings(look: Look) -> Places:
+    """A message that fails, while the others of its batch run on unwatched."""
+    for call, scope in look.calls("gather"):
+        if look.name(call.func) != "asyncio.gather" or keyword(call, "return_exceptions") is not None:
+            continue
+        names = {last_name(c.func) for c in scope.calls}
+        many = any(isinstance(one, ast.Starred) for one in call.args)
+        if many and names & {"xreadgroup", "xautoclaim", "receive_messages", "get_message", "xclaim"}:
+            yield call
+
+
+@in_module("ASY13")
+def thread_runs_on(look: Look) -> Places:
+    """A time limit around a thread, which does not end it."""
+    for call, scope in look.calls("to_thread", "run_in_executor", "run_in_threadpool"):
+        if look.name(call.func).startswith(("anyio.", "trio.")):
+            continue
+        waiting = look.module.parents.get(call)
+        waited = isinstance(waiting, ast.Call) and look.name(waiting.func) == "asyncio.wait_for"
+        awaited = isinstance(waiting, ast.Await)
+        if waited or (awaited and any(limits(look, p) for p in around(look, call, scope))):
+            yield call
+
+
+def around(look: Look, node: ast.AST, scope: Scope) -> Iterator[ast.AST]:
+    """What is around a node in its function."""
+    for parent in look.module.above(node):
+        if parent is scope.node:
+            return
+        yield parent
+
+
+def limits(look: Look, node: ast.AST) -> bool:
+    """Whether it is `async with asyncio.timeout(...)`."""
+    items = node.items if isinstance(node, ast.AsyncWith) else []
+    calls = [item.context_expr for item in items if isinstance(item.context_expr, ast.Call)]
+    return any(look.name(c.func) in {"asyncio.timeout", "asyncio.timeout_at"} for c in calls)

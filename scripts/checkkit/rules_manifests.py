@@ -13,7 +13,7 @@ from checkkit.rule import in_text
 LIMITS = {"task_time_limit", "task_soft_time_limit"}
 POOL = re.compile(r"\s(-P|--pool)[ =]?(threads|solo|gevent|eventlet)\b")
 GRACE = re.compile(
-    r"^\s*-?\s*(terminationGracePeriodSeconds|stop_grace_period)\s*:\s*[\"']?(?:(\d+)m)?(\d+)?s?[\"']?\s*$"
+    r"^\s*-?\s*(terminationGracePeriodSeconds|stop_grace_period)\s*:\s*[\"']?(?:(\d+)m)?(?:(\d+)s?)?[\"']?\s*$"
 )
 SERVER = re.compile(r"\b(uvicorn\s+[\w.]+:\w+|fastapi\s+run)\b")
 

@@ -10,13 +10,15 @@ from checkkit.rule import Places, in_module
 from checkkit.rules_rabbit import attributes, speaks
 from checkkit.scope import Scope
 
+MESSAGES = {"aio_pika.Message", "aio_pika.message.Message", "pika.BasicProperties"}
+
 
 @in_module("RMQ06")
 def transient(look: Look) -> Places:
     """Messages that a restart of the broker deletes."""
     for call, scope in look.calls("Message", "BasicProperties"):
         made = look.name(call.func)
-        if made not in {"aio_pika.Message", "aio_pika.message.Message", "pika.BasicProperties"}:
+        if made not in MESSAGES:
             continue
         answer = {"correlation_id", "expiration"} & {k.arg for k in call.keywords}
         if lacks(call, "delivery_mode") and not answer and not is_reply_scope(scope):
@@ -77,3 +79,13 @@ def expiration(look: Look) -> Places:
             made = any(isinstance(b, ast.Call) and last_name(b.func) == "str" for b in bound)
         if text or made:
             yield value
+
+
+@in_module("RMQ20")
+def nameless(look: Look) -> Places:
+    """A message that nobody can tell from its copy."""
+    for call, scope in look.calls("Message", "BasicProperties"):
+        made = look.name(call.func)
+        answer = {"correlation_id", "expiration", "reply_to"} & {k.arg for k in call.keywords}
+        if made in MESSAGES and lacks(call, "message_id") and not answer and not is_reply_scope(scope):
+            yield call

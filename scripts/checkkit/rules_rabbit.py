@@ -6,7 +6,7 @@ import ast
 
 from checkkit.celery_config import literal
 from checkkit.look import Look
-from checkkit.nodes import calls_in, constant, is_open, keyword, lacks, last_name, names_in
+from checkkit.nodes import calls_in, constant, is_open, keyword, lacks, last_name, names_in, number
 from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
 from checkkit.scope import Scope
@@ -24,6 +24,8 @@ COUNTING = {
 
 
 REPLY = "reply-to"
+PATIENCE = 1800  # seconds; consumer_timeout
+DRAINS = {"cancel", "basic_cancel", "gather", "join", "drain"}
 
 
 def speaks(look: Look) -> bool:
@@ -170,3 +172,50 @@ def not_robust(look: Look) -> Places:
 def endless(look: Look, node: ast.AST) -> bool:
     """Whether a loop connects again."""
     return any(isinstance(one, ast.While | ast.For | ast.AsyncFor) for one in look.module.above(node))
+
+
+@in_module("RMQ15")
+def closed_at_work(look: Look) -> Places:
+    """The connection goes while handlers still run."""
+    if not speaks(look) or "SIGTERM" not in look.project.mentioned:
+        return
+    for call, scope in look.calls("consume"):
+        names = {last_name(c.func) for c in scope.calls}
+        waits = any(look.name(c.func) == "asyncio.wait" for c in scope.calls)
+        if not call.args or names & DRAINS or waits or constant(keyword(call, "no_ack")) is True:
+            continue
+        if any(is_connection(look, p, scope) for p in look.module.above(call)) or closes(look, scope):
+            yield call
+
+
+def is_connection(look: Look, node: ast.AST, scope: Scope) -> bool:
+    """Whether it is a `with` that closes a connection of aio-pika."""
+    items = node.items if isinstance(node, ast.AsyncWith) else []
+    return any(look.type(one.context_expr, scope).startswith("aio_pika.connect") for one in items)
+
+
+def closes(look: Look, scope: Scope) -> bool:
+    """Whether a function closes a connection that it opened."""
+    calls = [c for c in scope.calls if last_name(c.func) == "close"]
+    return any(look.receiver(c, scope).startswith("aio_pika.connect") for c in calls)
+
+
+@in_module("RMQ16")
+def longer_than_the_broker_waits(look: Look) -> Places:
+    """A handler that may take longer than RabbitMQ waits for it."""
+    if not speaks(look) or {"consumer_timeout", "consumer-timeout"} & look.project.mentioned:
+        return
+    for call, scope in look.calls("wait_for", "timeout", "fail_after", "move_on_after"):
+        limit = call.args[-1] if call.args else keyword(call, "timeout") or keyword(call, "delay")
+        seconds = number(keyword(call, "timeout") or limit)
+        names = {last_name(c.func) for c in scope.calls}
+        if seconds is not None and seconds >= PATIENCE and names & {"process", "ack", "basic_ack"}:
+            yield call, f"{seconds:g} s"
+
+
+@in_module("RMQ19")
+def global_prefetch(look: Look) -> Places:
+    """A prefetch for the whole channel, which RabbitMQ no longer has."""
+    for call, _ in look.calls("set_qos", "basic_qos"):
+        if speaks(look) and any(constant(keyword(call, n)) is True for n in ("global_", "global_qos")):
+            yield call

@@ -82,3 +82,23 @@ def decides(look: Look, node: ast.AST, caught: ast.ExceptHandler) -> bool:
     settles = {"retry", "nack", "reject", "ack", "requeue", "publish", "xack", "basic_nack", "basic_reject"}
     function = look.module.function(node)
     return bool(names & settles) or (raised and function is not None and look.is_task(function))
+
+
+@in_module("CON12")
+def hidden_cause(look: Look) -> Places:
+    """`RetryError` instead of the error that callers know."""
+    for call, _ in look.calls("retry", "Retrying", "AsyncRetrying"):
+        given = {"reraise", "retry_error_callback", "retry_error_cls"} & {k.arg for k in call.keywords}
+        known = look.name(call.func) in {"tenacity.retry", "tenacity.Retrying", "tenacity.AsyncRetrying"}
+        if known and not given and not is_open(call) and bounded(call, "stop"):
+            yield call
+
+
+@in_module("CON13")
+def retried_generator(look: Look) -> Places:
+    """A retry that ends before the first line runs."""
+    for scope in look.module.scopes:
+        for decorator in scope.decorators if scope.yields and scope.is_function else ():
+            func = decorator.func if isinstance(decorator, ast.Call) else decorator
+            if look.name(func) in {"tenacity.retry", "backoff.on_exception"}:
+                yield decorator

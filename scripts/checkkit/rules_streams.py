@@ -216,3 +216,42 @@ def used(look: Look, call: ast.Call) -> bool:
     parent = look.module.parents.get(call)
     parent = look.module.parents.get(parent) if isinstance(parent, ast.Await) and parent else parent
     return not isinstance(parent, ast.Expr)
+
+
+@in_module("RST14")
+def no_stream_yet(look: Look) -> Places:
+    """A group of a stream that nobody has written to."""
+    for call, _ in look.calls("xgroup_create"):
+        if lacks(call, "mkstream") and len(call.args) < 4:
+            yield call
+
+
+@in_module("RST15")
+def grows(look: Look) -> Places:
+    """What RST15 weighs when all modules are read."""
+    for call, _ in look.calls("xadd"):
+        if not is_open(call):
+            look.note("added", call)
+    return
+    yield
+
+
+@in_project("RST15")
+def grows_for_ever(project: Project) -> Places:
+    """A stream that is read and never trimmed."""
+    trims = {"xtrim", "xdel", "xdelex", "xackdel"} & project.called
+    trims |= {"XTRIM", "maxlen", "minid", "ref_policy"} & project.mentioned
+    if "xreadgroup" in project.called and not trims:
+        yield from project.notes.get("added", [])[:1]
+
+
+@in_module("RST16")
+def other_shapes(look: Look) -> Places:
+    """A protocol whose answers have another shape."""
+    if not {"xreadgroup", "xread"} & look.project.called:
+        return
+    for call, _ in look.calls("Redis", "StrictRedis", "from_url"):
+        if look.name(call.func).startswith("redis."):
+            address = text_of(call.args[0] if call.args else keyword(call, "url"))
+            if constant(keyword(call, "protocol")) == 3 or "protocol=3" in address:
+                yield call

@@ -14,6 +14,8 @@ from checkkit.scope import Scope
 MESSAGES = {"message", "msg", "event", "delivery", "envelope"}
 
 
+INBOX = re.compile(r"Inbox|Processed|Handled|Idempot|Dedup|SeenMessage|SeenEvent|Received(Message|Event)")
+SAFE = re.compile(r"on_conflict|IntegrityError|for_update|begin_nested|advisory")
 IDS = re.compile(r"message_?id|event_?id|msg_?id|entry_?id|idempot|dedup|processed|seen", re.IGNORECASE)
 
 
@@ -132,3 +134,26 @@ def key_text(node: ast.expr | None) -> str:
     return " ".join(
         str(getattr(n, "id", "") or getattr(n, "attr", "") or getattr(n, "value", "")) for n in nodes
     )
+
+
+@in_module("CON10")
+def looked_up_first(look: Look) -> Places:
+    """Two consumers look, both find nothing, and both work."""
+    if not INBOX.search(look.module.text):
+        return
+    for scope in look.module.scopes:
+        made = {last_name(c.func) for c in scope.calls} if scope.is_function else set()
+        tables = {name for name in made if INBOX.search(name) and name[:1].isupper()}
+        if not tables or SAFE.search(source_of(look, scope)):
+            continue
+        for call in scope.calls:
+            asked = last_name(call.func) in {"select", "get", "query", "exists"} and call.args
+            if asked and dotted(call.args[0]).partition(".")[0] in tables:
+                yield call
+                break
+
+
+def source_of(look: Look, scope: Scope) -> str:
+    """The lines of a function."""
+    start = getattr(scope.node, "lineno", 1) - 1
+    return "\n".join(look.module.lines[start : getattr(scope.node, "end_lineno", start + 1)])
