@@ -14,7 +14,7 @@ from checkkit.syntax import Module
 CALLED = frozenset(
     {
         "apply_async", "delay", "crontab", "on_event", "create_task", "create_task_group", "ensure_future",
-        "gather", "TaskGroup", "xread", "xreadgroup", "xadd", "xgroup_create", "xgroup_delconsumer", "blpop",
+        "gather", "from_url", "Redis", "TaskGroup", "xautoclaim", "xclaim", "xpending_range", "xread", "xreadgroup", "xadd", "xgroup_create", "xgroup_delconsumer", "blpop",
         "brpop", "bzpopmin", "bzpopmax", "lock", "ack", "xack", "basic_ack", "begin", "add_task",
         "add_event_handler", "send_task", "StreamingResponse", "EventSourceResponse",
     }
@@ -28,6 +28,7 @@ WORDS = (
     "IntegrityError", "Inbox", "Processed", "to_thread", "run_in_executor", "call_next", "event-stream",
     "ServerSentEvent", "aiolimiter", "opentelemetry", "logging.config", "basicConfig", "structlog",
     "retry_after", "retry-after", "Retry-After", "Job(", "Task(", "Job,", "Task,", "Outbox(",
+    "dead_letter", "dlq", "DLQ", "bury",
 )  # fmt: skip
 SEEN = ("seen", "Seen", "processed", "handled", "dedup", "Dedup")
 MESSAGES = frozenset({"message", "msg", "event", "delivery", "envelope"})

@@ -100,7 +100,8 @@ def no_prefetch(look: Look) -> Places:
     if not speaks(look):
         return
     for call, _ in look.calls("set_qos", "basic_qos"):
-        count = keyword(call, "prefetch_count") or (call.args[0] if call.args else None)
+        position = 1 if last_name(call.func) == "basic_qos" else 0
+        count = keyword(call, "prefetch_count") or (call.args[position] if call.args[position:] else None)
         if constant(count) == 0:
             yield call, "0 means without limit"
     if {"set_qos", "basic_qos", "prefetch_count"} & look.project.mentioned:

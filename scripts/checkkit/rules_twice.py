@@ -148,7 +148,7 @@ def looked_up_first(look: Look) -> Places:
             continue
         for call in scope.calls:
             asked = last_name(call.func) in {"select", "get", "query", "exists"} and call.args
-            if asked and dotted(call.args[0]).partition(".")[0] in tables:
+            if asked and tables & set(dotted(call.args[0]).split(".")):
                 yield call
                 break
 
