@@ -46,7 +46,7 @@ NEEDS = {
     "checkkit.rules_topology": ("pika",),
     "checkkit.rules_routing": ("pika",),
     "checkkit.rules_claims": ("xautoclaim", "xclaim", "xpending"),
-    "checkkit.rules_llm": ("openai", "anthropic"),
+    "checkkit.rules_llm": ("openai", "anthropic", "aiolimiter"),
     "checkkit.rules_webhooks": ("hmac", "ebhook", "verify", "construct_event"),
     "checkkit.rules_cron": (
         "scheduler",

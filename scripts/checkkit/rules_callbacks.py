@@ -15,7 +15,9 @@ from checkkit.scope import Scope
 URLS = re.compile(r"(^|_)(url|uri|endpoint|target|callback|hook)$")
 OURS = re.compile(r"settings|config|env|slack|discord|teams|pagerduty|telegram", re.IGNORECASE)
 GUARDS = {"is_private", "is_global", "getaddrinfo", "ssrf", "SSRF"}
-GUARDING = re.compile(r"valid|check|guard|allow|resolve|safe|public|proxy|egress|transport=", re.IGNORECASE)
+GUARDING = re.compile(
+    r"valid|check|guard|allow(?!_redirects)|resolve|safe|public|proxy|egress|transport=", re.IGNORECASE
+)
 SIGNS = re.compile(r"sign|hmac|jwt|svix|standardwebhooks", re.IGNORECASE)
 VERIFIES = re.compile(
     r"sign|hmac|verif|compare_digest|construct_event|unwrap|Depends|Security|token|secret|auth", re.IGNORECASE

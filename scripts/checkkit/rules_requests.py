@@ -17,7 +17,7 @@ STREAMS = {"StreamingResponse", "EventSourceResponse"}
 LIMITS = {
     "asyncio.wait_for", "asyncio.timeout", "asyncio.timeout_at", "anyio.fail_after", "anyio.move_on_after",
 }  # fmt: skip
-FRAME = re.compile(r"(event: .*\n)?(id: .*\n)?data:")
+FRAME = re.compile(r"(?:(?:event|id|retry): .*\n)*data:")
 ONE_LINE = re.compile(r"(^|_)(id|seq|number|count|json|index|n|i|status|progress|percent)$")
 MAKE_ONE_LINE = {"dumps", "model_dump_json", "json", "int", "len", "b64encode", "decode", "round"}
 
@@ -47,11 +47,23 @@ def broken_frames(look: Look) -> Places:
             and value.func.attr == "encode"
         ):
             value = value.func.value
-        if isinstance(value, ast.JoinedStr) and FRAME.match(text_of(value)):
-            scope = look.module.function(node)
-            parts = [part.value for part in value.values if isinstance(part, ast.FormattedValue)]
-            if scope is not None and not all(is_one_line(part, scope.binds) for part in parts):
+        scope = look.module.function(node)
+        if isinstance(value, ast.JoinedStr) and scope is not None:
+            if not all(is_one_line(part, scope.binds) for part in in_data(value)):
                 yield node
+
+
+def in_data(node: ast.JoinedStr) -> list[ast.expr]:
+    """What an f-string puts behind `data:`, if it is a frame of an event stream."""
+    frame, found = "", []
+    for value in node.values:
+        if isinstance(value, ast.FormattedValue):
+            if FRAME.match(frame):
+                found.append(value.value)
+            frame += "?"
+        else:
+            frame += text_of(value)
+    return found
 
 
 def is_one_line(node: ast.expr, binds: dict[str, list[ast.expr]]) -> bool:
