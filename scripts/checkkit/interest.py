@@ -14,7 +14,8 @@ from checkkit.syntax import Module
 CALLED = frozenset(
     {
         "apply_async", "delay", "crontab", "on_event", "create_task", "create_task_group", "ensure_future",
-        "gather", "from_url", "Redis", "TaskGroup", "xautoclaim", "xclaim", "xpending_range", "xread", "xreadgroup", "xadd", "xgroup_create", "xgroup_delconsumer", "blpop",
+        "gather", "from_url", "Redis", "TaskGroup", "xautoclaim", "xclaim",
+        "xpending_range", "xread", "xreadgroup", "xadd", "xgroup_create", "xgroup_delconsumer", "blpop",
         "brpop", "bzpopmin", "bzpopmax", "lock", "ack", "xack", "basic_ack", "begin", "add_task",
         "add_event_handler", "send_task", "StreamingResponse", "EventSourceResponse",
     }

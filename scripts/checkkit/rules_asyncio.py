@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from checkkit.look import Look, catches
-from checkkit.nodes import inside, keyword, last_name
+from checkkit.nodes import inside, keyword, last_name, number
 from checkkit.rule import Places, in_module
 from checkkit.scope import Scope
 
@@ -100,9 +100,13 @@ def thread_runs_on(look: Look) -> Places:
         if look.name(call.func).startswith(("anyio.", "trio.")):
             continue
         waiting = look.module.parents.get(call)
-        waited = isinstance(waiting, ast.Call) and look.name(waiting.func) == "asyncio.wait_for"
-        awaited = isinstance(waiting, ast.Await)
-        if waited or (awaited and any(limits(look, p) for p in around(look, call, scope))):
+        if isinstance(waiting, ast.Call) and look.name(waiting.func) == "asyncio.wait_for":
+            limit = keyword(waiting, "timeout") or waiting.args[-1]
+        elif isinstance(waiting, ast.Await):
+            limit = next(filter(None, (limit_of(look, one) for one in around(look, call, scope))), None)
+        else:
+            continue
+        if number(limit) is not None:
             yield call
 
 
@@ -114,8 +118,10 @@ def around(look: Look, node: ast.AST, scope: Scope) -> Iterator[ast.AST]:
         yield parent
 
 
-def limits(look: Look, node: ast.AST) -> bool:
-    """Whether it is `async with asyncio.timeout(...)`."""
-    items = node.items if isinstance(node, ast.AsyncWith) else []
-    calls = [item.context_expr for item in items if isinstance(item.context_expr, ast.Call)]
-    return any(look.name(c.func) in {"asyncio.timeout", "asyncio.timeout_at"} for c in calls)
+def limit_of(look: Look, node: ast.AST) -> ast.expr | None:
+    """The seconds of `async with asyncio.timeout(...)`."""
+    for item in node.items if isinstance(node, ast.AsyncWith) else ():
+        call = item.context_expr
+        if isinstance(call, ast.Call) and call.args and look.name(call.func) == "asyncio.timeout":
+            return call.args[0]
+    return None

@@ -82,5 +82,12 @@ def believes_anybody(look: Look) -> Places:
         posts = any(isinstance(d, ast.Call) and last_name(d.func) == "post" for d in scope.decorators)
         if posts and RECEIVES.search(name) and not MANAGES.match(name):
             routers = " ".join(ast.unparse(c) for c, _ in look.calls("APIRouter", "include_router"))
-            if not VERIFIES.search(signature_and_body(look, scope) + routers):
+            if not VERIFIES.search(signature_and_body(look, scope) + routers) and reads(look, scope):
                 yield scope.node
+
+
+def reads(look: Look, scope: Scope) -> bool:
+    """Whether a route looks at what came: it takes a model or a dict, or reads the request."""
+    made = [look.inference.annotation(one, scope) for one in scope.parameters.values() if one is not None]
+    taken = any(look.project.is_model(one) or one in {"dict", "typing.Any"} for one in made)
+    return taken or any(last_name(call.func) in {"json", "body", "form"} for call in scope.calls)

@@ -20,7 +20,8 @@ LIMITS = ("time_limit", "soft_time_limit")
 def limit_of_the_caller(look: Look) -> Places:
     """A time limit that travels with the message."""
     for call, scope in look.calls("apply_async", "send_task"):
-        if any(keyword(call, name) is not None for name in LIMITS) and sends(look, call, scope):
+        given = [keyword(call, name) for name in LIMITS]
+        if any(v is not None and constant(v) is not None for v in given) and sends(look, call, scope):
             yield call
 
 

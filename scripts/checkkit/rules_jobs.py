@@ -22,6 +22,7 @@ LOCKED = re.compile(
 LEASED = re.compile(r"lease|lock|heartbeat|claim|attempt|until|beat|owner_?pid")
 OWNERS = {"owner_id", "tenant_id", "user_id", "account_id", "organisation_id", "organization_id"}
 OWNED = re.compile(r"owner|tenant|user|account|organi[sz]ation|customer|principal|current_|permission|auth")
+WORKERS = re.compile(r"worker|jobs?\b|task|llm|consum|anthropic|openai", re.IGNORECASE)
 TOLD = re.compile(r"webhook|notify|callback", re.IGNORECASE)
 
 
@@ -69,7 +70,9 @@ def blocked_by_one(look: Look) -> Places:
     """An outbox in which one row that cannot be sent holds up all others."""
     for scope, columns in tables(look):
         if re.search(r"outbox", scope.name, re.IGNORECASE):
-            if not any(re.search(r"attempt|retr|next_|error|fail|dead|tries", one) for one in columns):
+            if not any(
+                re.search(r"attempt|retr|next_|error|fail|dead|tries|refus|reject", one) for one in columns
+            ):
                 yield scope.node
 
 
@@ -144,6 +147,8 @@ def sleeps_in_its_slot(look: Look) -> Places:
     """A worker that waits for as long as the provider says, and does nothing else."""
     for call, scope in look.calls("sleep"):
         if look.name(call.func) not in {"time.sleep", "asyncio.sleep"} or not call.args:
+            continue
+        if not WORKERS.search(f"{look.module.name} {scope.name} {look.module.imports.values()}"):
             continue
         wait = call.args[0]
         sources = [wait, *scope.binds.get(wait.id, ())] if isinstance(wait, ast.Name) else [wait]
