@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from checkkit.project import TextFile
 
 KEY = re.compile(r"^  [\w.-]+:\s*(#.*)?$")
-BEAT = re.compile(r"\bcelery\b[^#;&|]*\bbeat\b")
-WORKER = re.compile(r"\bcelery\b[^#;&|]*\bworker\b")
+# A command ends at a sign of the shell, or where the next key of a manifest begins.
+COMMAND = r"\bcelery\b(?:(?!\b(?:worker|beat|flower|inspect|control|status)\b|[\w-]+:(?:\s|$))[^#;&|])*"
+BEAT = re.compile(COMMAND + r"\bbeat\b")
+WORKER = re.compile(COMMAND + r"\bworker\b")
 
 
 def is_yaml(file: TextFile) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 
 from checkkit.celery_config import literal
 from checkkit.look import Look
@@ -117,7 +118,7 @@ def is_reply(look: Look, call: ast.Call) -> bool:
     node = function.node if function else call
     words = names_in(node) | {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
     owned = any(constant(keyword(c, "exclusive")) is True for c in calls_in(node))
-    told = any("reply" in word.lower() or "callback_queue" in word for word in words)
+    told = any(re.search(r"reply|response|callback_queue", word.lower()) for word in words)
     return REPLY in look.module.text or owned or told
 
 
