@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from checkkit.look import Look
-from checkkit.nodes import last_name
+from checkkit.nodes import calls_in, last_name
 from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
 from checkkit.rules_consumers import begins
@@ -23,11 +23,20 @@ def commit_inside(look: Look) -> Places:
             if not in_begin(look, call, scope):
                 continue
             if last_name(call.func) == "commit" and is_commit(look, call, scope):
-                yield call
+                if goes_on(look, call, scope):
+                    yield call
                 continue
             where = commits_given(look, call, scope)
             if where:
                 yield call, f"it commits in {where}"
+
+
+def goes_on(look: Look, commit: ast.Call, scope: Scope) -> bool:
+    """Whether anything is called behind a commit in the same transaction: there it fails."""
+    for parent in look.module.above(commit):
+        if isinstance(parent, ast.With | ast.AsyncWith) and begins(look, parent, scope):
+            return any(call.lineno > commit.lineno for call in calls_in(parent.body))
+    return False
 
 
 def commits_given(look: Look, call: ast.Call, scope: Scope) -> str:
