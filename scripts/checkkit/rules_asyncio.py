@@ -81,7 +81,7 @@ def endless_around(look: Look, node: ast.AST, scope: Scope) -> bool:
     return False
 
 
-@in_module("ASY12")
+@in_module("ASY12", "gather")
 def leaves_siblings(look: Look) -> Places:
     """A message that fails, while the others of its batch run on unwatched."""
     for call, scope in look.calls("gather"):
@@ -93,7 +93,7 @@ def leaves_siblings(look: Look) -> Places:
             yield call
 
 
-@in_module("ASY13")
+@in_module("ASY13", "to_thread", "run_in_executor", "run_in_threadpool")
 def thread_runs_on(look: Look) -> Places:
     """A time limit around a thread, which does not end it."""
     for call, scope in look.calls("to_thread", "run_in_executor", "run_in_threadpool"):

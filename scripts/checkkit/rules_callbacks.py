@@ -42,7 +42,7 @@ def sendings(look: Look) -> list[tuple[ast.Call, Scope]]:
     return found
 
 
-@in_module("WHK05")
+@in_module("WHK05", "post", "request", "send", "put")
 def anywhere(look: Look) -> Places:
     """A request to any address, also to one inside."""
     if not GUARDS & look.project.mentioned:
@@ -51,14 +51,15 @@ def anywhere(look: Look) -> Places:
                 yield call
 
 
-@in_module("WHK06")
+@in_module("WHK06", "post", "request", "send", "put")
 def unsigned(look: Look) -> Places:
     """A webhook that anybody could have sent."""
-    if not SIGNS.search(look.module.text):
-        yield from (call for call, _ in sendings(look))
+    sent = [call for call, _ in sendings(look)]
+    if sent and not SIGNS.search(look.module.text):
+        yield from sent
 
 
-@in_module("WHK07")
+@in_module("WHK07", "post", "request", "send", "put")
 def sent_once(look: Look) -> Places:
     """A webhook whose failure is logged and forgotten."""
     sent = {call for call, _ in sendings(look)}

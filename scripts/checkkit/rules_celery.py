@@ -52,7 +52,7 @@ def is_sending(project: Project, target: str) -> bool:
 CANVAS = {"celery.chain", "celery.group", "celery.chord", "celery.signature"}
 
 
-@in_module("CEL05")
+@in_module("CEL05", "apply_async", "retry", "set")
 def too_far(look: Look) -> Places:
     """Countdowns beyond Redis' visibility timeout."""
     config = look.project.celery
@@ -72,7 +72,7 @@ def too_far(look: Look) -> Places:
             yield call, f"{wait:g} s, and the visibility timeout is {limit:g} s"
 
 
-@in_module("CEL09")
+@in_module("CEL09", *SENDING)
 def sends_in_loop(look: Look) -> Places:
     """Sending a task blocks the event loop: by a signature, which only the tree shows."""
     for call, scope in look.calls(*SENDING):
@@ -140,7 +140,7 @@ def is_result(look: Look, call: ast.Call) -> bool:
     return look.name(call.func) == "celery.result.AsyncResult"
 
 
-@in_module("CEL16")
+@in_module("CEL16", "AsyncResult")
 def result_as_store(look: Look) -> Places:
     """A route that answers with what Celery's backend says."""
     for call, scope in look.calls("AsyncResult"):

@@ -16,7 +16,7 @@ PATIENCE = 1800  # seconds that RabbitMQ waits for an acknowledgement, unless it
 LIMITS = ("time_limit", "soft_time_limit")
 
 
-@in_module("CEL26")
+@in_module("CEL26", "apply_async", "send_task")
 def limit_of_the_caller(look: Look) -> Places:
     """A time limit that travels with the message."""
     for call, scope in look.calls("apply_async", "send_task"):
@@ -108,7 +108,7 @@ def slow_lock(project: Project) -> Places:
                 yield at(one)
 
 
-@in_module("CEL34")
+@in_module("CEL34", "from_url", "Redis", "StrictRedis")
 def clients(look: Look) -> Places:
     """Which Redis the project itself uses."""
     for call, _ in look.calls("from_url", "Redis", "StrictRedis"):

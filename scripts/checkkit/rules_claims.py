@@ -20,7 +20,7 @@ PENDING = ("name", "groupname", "min", "max", "count", "consumername", "idle")  
 IDLY = LOGGING | {"xack", "len", "str", "repr", "decode"}
 
 
-@in_module("RST11")
+@in_module("RST11", "xautoclaim", "xclaim")
 def comes_back_for_ever(look: Look) -> Places:
     """What RST11, RST12 and RST17 weigh when all modules are read."""
     for call, scope in look.calls("xautoclaim", "xclaim"):
@@ -92,7 +92,7 @@ def is_idle(node: ast.AST) -> bool:
     return isinstance(node, ast.For) or (isinstance(node, ast.Call) and last_name(node.func) in IDLY)
 
 
-@in_module("RST13")
+@in_module("RST13", "xpending_range")
 def first_page(look: Look) -> Places:
     """Only the first pending entries are looked at."""
     for call, scope in look.calls("xpending_range"):

@@ -22,7 +22,7 @@ PARSING = {
 } | LOGGING  # fmt: skip
 
 
-@in_module("CON01")
+@in_module("CON01", *ACKS)
 def ack_before_work(look: Look) -> Places:
     """Acknowledged, then done."""
     for call, scope in look.calls(*ACKS):

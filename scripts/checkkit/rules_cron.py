@@ -104,7 +104,7 @@ def misfire_in_project(project: Project) -> Places:
         yield from project.notes.get("misfire", [])
 
 
-@in_module("CRON03")
+@in_module("CRON03", "shutdown")
 def shutdown_cancels(look: Look) -> Places:
     """`shutdown()` of the asyncio scheduler cancels what runs."""
     for call, scope in look.calls("shutdown"):
@@ -118,7 +118,7 @@ def shutdown_cancels(look: Look) -> Places:
             yield call
 
 
-@in_module("CRON08")
+@in_module("CRON08", "SQLAlchemyJobStore", "RedisJobStore", "MongoDBJobStore", "add_jobstore", *ADD)
 def no_stable_id(look: Look) -> Places:
     """Jobs that are added once more at every start."""
     for call, _ in look.calls("SQLAlchemyJobStore", "RedisJobStore", "MongoDBJobStore"):
@@ -144,7 +144,7 @@ def no_stable_id_in_project(project: Project) -> Places:
         yield from project.notes.get("no id", [])
 
 
-@in_module("CRON09")
+@in_module("CRON09", "SQLAlchemyJobStore", "add_jobstore")
 def async_store(look: Look) -> Places:
     """A job store with a driver that it cannot use."""
     for call, _ in look.calls("SQLAlchemyJobStore"):
@@ -158,7 +158,7 @@ def async_store(look: Look) -> Places:
             yield call
 
 
-@in_module("CRON10")
+@in_module("CRON10", *ADD)
 def put_off(look: Look) -> Places:
     """An interval that starts anew at every deploy."""
     for call, scope in jobs(look):
@@ -171,7 +171,7 @@ def put_off(look: Look) -> Places:
             yield call
 
 
-@in_module("CRON11")
+@in_module("CRON11", "start")
 def blocking_in_async(look: Look) -> Places:
     """A scheduler that never gives the loop back."""
     for call, scope in look.calls("start"):
@@ -179,7 +179,7 @@ def blocking_in_async(look: Look) -> Places:
             yield call
 
 
-@in_module("CRON14")
+@in_module("CRON14", *ADD)
 def works_in_the_job(look: Look) -> Places:
     """Work that nobody makes up for when its process dies."""
     for call, scope in jobs(look):

@@ -15,7 +15,7 @@ STREAMS = ("fastapi.", "starlette.", "sse_starlette.")
 CONSUMING = {"xreadgroup", "blpop", "brpop", "iterator", "consume", "basic_consume"}
 
 
-@in_module("API02")
+@in_module("API02", "add_task")
 def session_in_background(look: Look) -> Places:
     """A background task with the request's session."""
     for call, scope in look.calls("add_task"):
@@ -30,7 +30,7 @@ def is_background(look: Look, call: ast.Call, scope: Scope) -> bool:
     return look.receiver(call, scope).rpartition(".")[2].removesuffix("()") == "BackgroundTasks"
 
 
-@in_module("API03")
+@in_module("API03", "add_task")
 def lost_in_background(look: Look) -> Places:
     """Mail, payments and webhooks that a crash forgets."""
     for call, scope in look.calls("add_task"):
@@ -41,7 +41,7 @@ def lost_in_background(look: Look) -> Places:
             yield call, told
 
 
-@in_module("API04")
+@in_module("API04", "FastAPI", "on_event", "add_event_handler")
 def ignored_event(look: Look) -> Places:
     """A start-up function that never runs."""
     apps = set()
@@ -55,7 +55,7 @@ def ignored_event(look: Look) -> Places:
             yield call
 
 
-@in_module("API05")
+@in_module("API05", "create_task", "ensure_future")
 def consumer_in_api(look: Look) -> Places:
     """A consumer that lives and dies in the API's process."""
     for call, scope in look.calls("create_task", "ensure_future"):
@@ -82,7 +82,7 @@ def added_too_late(look: Look) -> Places:
             yield call
 
 
-@in_module("API07")
+@in_module("API07", "StreamingResponse", "EventSourceResponse")
 def stream_holds_session(look: Look) -> Places:
     """A stream whose route was given a session."""
     if not look.project.versions.at_least("fastapi", "0.118"):

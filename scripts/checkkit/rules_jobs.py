@@ -115,7 +115,7 @@ def is_final(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Expr) and any(TOLD.search(name) for name in called_names([statement]))
 
 
-@in_module("SEC07")
+@in_module("SEC07", "get")
 def anybody_s(look: Look) -> Places:
     """A route that gives a job to whoever knows its id."""
     for call, scope in look.calls("get"):
@@ -142,7 +142,7 @@ def owned_job(project: Project, name: str) -> bool:
     return bool(job and known is not None and project.is_table(name) and OWNERS & known.fields.keys())
 
 
-@in_module("LLM07")
+@in_module("LLM07", "sleep")
 def sleeps_in_its_slot(look: Look) -> Places:
     """A worker that waits for as long as the provider says, and does nothing else."""
     for call, scope in look.calls("sleep"):

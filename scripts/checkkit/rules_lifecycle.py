@@ -24,7 +24,7 @@ SHELL_CMD = re.compile(r"^\s*(CMD|ENTRYPOINT)\s+(?!\[)(.+)$", re.IGNORECASE)
 RUNS = re.compile(r"\b(celery|uvicorn|gunicorn|python3?|fastapi|taskiq|faststream|hypercorn)\b")
 
 
-@in_module("LIF01")
+@in_module("LIF01", "run")
 def no_signal(look: Look) -> Places:
     """A consumer that SIGTERM ends in mid-work."""
     if "SIGTERM" in look.project.mentioned:
@@ -71,7 +71,7 @@ def several_in_one(file: TextFile, _: Project) -> Iterator[int]:
                 yield number
 
 
-@in_module("LIF03")
+@in_module("LIF03", *LOG_METHODS)
 def reserved_extra(look: Look) -> Places:
     """A log call that raises."""
     for call, _ in look.calls(*LOG_METHODS):

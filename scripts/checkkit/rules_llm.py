@@ -152,7 +152,7 @@ def too_long_at_once(look: Look) -> Places:
                 yield call
 
 
-@in_module("LLM09")
+@in_module("LLM09", "AsyncLimiter")
 def limit_of_one(look: Look) -> Places:
     """A limit on requests that every process has for itself."""
     for call, _ in look.calls("AsyncLimiter"):

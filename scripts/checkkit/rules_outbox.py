@@ -130,7 +130,7 @@ def publishes(scope: Scope) -> bool:
     return any(last_name(c.func) in names and isinstance(c.func, ast.Attribute) for c in scope.calls)
 
 
-@in_module("OUT03")
+@in_module("OUT03", "select", "query")
 def two_relays(look: Look) -> Places:
     """Two relays send the same rows."""
     for call, scope in look.calls("select", "query"):
@@ -143,7 +143,7 @@ def two_relays(look: Look) -> Places:
             yield call
 
 
-@in_module("OUT04")
+@in_module("OUT04", "execute", "scalar", "scalars")
 def leaked_lock(look: Look) -> Places:
     """A lock that stays with the pooled connection."""
     if "advisory" not in look.module.text or "pg_advisory_unlock" in look.module.text:

@@ -13,7 +13,7 @@ from checkkit.scope import Scope
 MESSAGES = {"aio_pika.Message", "aio_pika.message.Message", "pika.BasicProperties"}
 
 
-@in_module("RMQ06")
+@in_module("RMQ06", "Message", "BasicProperties")
 def transient(look: Look) -> Places:
     """Messages that a restart of the broker deletes."""
     for call, scope in look.calls("Message", "BasicProperties"):
@@ -31,7 +31,7 @@ def is_reply_scope(scope: Scope) -> bool:
     return "reply_to" in attributes(body) or "reply_to" in names_in(body)
 
 
-@in_module("RMQ07")
+@in_module("RMQ07", "channel", "publish")
 def unconfirmed(look: Look) -> Places:
     """Published to nowhere, or to nobody knows."""
     if not speaks(look):
@@ -65,7 +65,7 @@ def is_fanout(scope: Scope) -> bool:
     )
 
 
-@in_module("RMQ09")
+@in_module("RMQ09", "Message")
 def expiration(look: Look) -> Places:
     """A time to live as a string."""
     for call, scope in look.calls("Message"):
@@ -81,7 +81,7 @@ def expiration(look: Look) -> Places:
             yield value
 
 
-@in_module("RMQ20")
+@in_module("RMQ20", "Message", "BasicProperties")
 def nameless(look: Look) -> Places:
     """A message that nobody can tell from its copy."""
     for call, scope in look.calls("Message", "BasicProperties"):

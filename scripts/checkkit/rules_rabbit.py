@@ -34,7 +34,7 @@ def speaks(look: Look) -> bool:
     return any(name.startswith(("aio_pika", "pika", "aiormq")) for name in look.module.imports.values())
 
 
-@in_module("RMQ01")
+@in_module("RMQ01", "declare_queue", "queue_declare", "process")
 def thrown_away(look: Look) -> Places:
     """`process()` rejects, also when it is cancelled."""
     if not speaks(look):
@@ -63,7 +63,7 @@ def thrown_away_in_project(project: Project) -> Places:
         yield from project.notes.get("process", [])
 
 
-@in_module("RMQ02")
+@in_module("RMQ02", "nack", "reject", "basic_nack", "basic_reject", "process")
 def endless_requeue(look: Look) -> Places:
     """Back to the queue at once, without a count."""
     bounded = {"x-delivery-limit", "x-delivery-count", "x-death", "quorum"} & look.project.mentioned
@@ -95,7 +95,7 @@ def attributes(body: list[ast.stmt]) -> set[str]:
     return {one.attr for s in body for one in ast.walk(s) if isinstance(one, ast.Attribute)}
 
 
-@in_module("RMQ03")
+@in_module("RMQ03", "set_qos", "basic_qos", "consume", "basic_consume")
 def no_prefetch(look: Look) -> Places:
     """All messages at once."""
     if not speaks(look):
@@ -149,7 +149,7 @@ def acks_bare(handler: Scope) -> bool:
     return bool(acks and before)
 
 
-@in_module("RMQ05")
+@in_module("RMQ05", "consume", "iterator", "basic_consume", "get", "basic_get")
 def no_ack(look: Look) -> Places:
     """Messages that are gone when they arrive."""
     if not speaks(look):
@@ -161,7 +161,7 @@ def no_ack(look: Look) -> Places:
                 yield call
 
 
-@in_module("RMQ08")
+@in_module("RMQ08", "connect")
 def not_robust(look: Look) -> Places:
     """A consumer that ends when the connection does."""
     for call, scope in look.calls("connect"):
@@ -176,7 +176,7 @@ def endless(look: Look, node: ast.AST) -> bool:
     return any(isinstance(one, ast.While | ast.For | ast.AsyncFor) for one in look.module.above(node))
 
 
-@in_module("RMQ15")
+@in_module("RMQ15", "consume")
 def closed_at_work(look: Look) -> Places:
     """The connection goes while handlers still run."""
     if not speaks(look) or "SIGTERM" not in look.project.mentioned:
@@ -202,7 +202,7 @@ def closes(look: Look, scope: Scope) -> bool:
     return any(look.receiver(c, scope).startswith("aio_pika.connect") for c in calls)
 
 
-@in_module("RMQ16")
+@in_module("RMQ16", "wait_for", "timeout", "fail_after", "move_on_after")
 def longer_than_the_broker_waits(look: Look) -> Places:
     """A handler that may take longer than RabbitMQ waits for it."""
     if not speaks(look) or {"consumer_timeout", "consumer-timeout"} & look.project.mentioned:
@@ -215,7 +215,7 @@ def longer_than_the_broker_waits(look: Look) -> Places:
             yield call, f"{seconds:g} s"
 
 
-@in_module("RMQ19")
+@in_module("RMQ19", "set_qos", "basic_qos")
 def global_prefetch(look: Look) -> Places:
     """A prefetch for the whole channel, which RabbitMQ no longer has."""
     for call, _ in look.calls("set_qos", "basic_qos"):

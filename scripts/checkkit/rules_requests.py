@@ -22,7 +22,7 @@ ONE_LINE = re.compile(r"(^|_)(id|seq|number|count|json|index|n|i|status|progress
 MAKE_ONE_LINE = {"dumps", "model_dump_json", "json", "int", "len", "b64encode", "decode", "round"}
 
 
-@in_module("API08")
+@in_module("API08", "call_next")
 def limit_around_streams(look: Look) -> Places:
     """A time limit in a middleware, which ends before the body begins."""
     for call, scope in look.calls("call_next") if STREAMS & look.project.called else ():
@@ -76,7 +76,7 @@ def is_one_line(node: ast.expr, binds: dict[str, list[ast.expr]]) -> bool:
     return bool(names) and bool(ONE_LINE.search(names[-1]))
 
 
-@in_module("API10")
+@in_module("API10", "ServerSentEvent")
 def no_place_to_resume(look: Look) -> Places:
     """Events that a client cannot ask for again."""
     for call, _ in look.calls("ServerSentEvent"):
@@ -86,7 +86,7 @@ def no_place_to_resume(look: Look) -> Places:
             yield call
 
 
-@in_module("API11")
+@in_module("API11", "add_task")
 def takes_a_thread(look: Look) -> Places:
     """Background tasks that use up the threads of the routes."""
     for call, scope in look.calls("add_task"):

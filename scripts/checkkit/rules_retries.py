@@ -84,7 +84,7 @@ def decides(look: Look, node: ast.AST, caught: ast.ExceptHandler) -> bool:
     return bool(names & settles) or (raised and function is not None and look.is_task(function))
 
 
-@in_module("CON12")
+@in_module("CON12", "retry", "Retrying", "AsyncRetrying")
 def hidden_cause(look: Look) -> Places:
     """`RetryError` instead of the error that callers know."""
     for call, _ in look.calls("retry", "Retrying", "AsyncRetrying"):

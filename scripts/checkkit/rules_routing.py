@@ -39,7 +39,9 @@ def named(node: ast.expr | None, scope: Scope, *makers: str) -> str:
     return ""
 
 
-@in_module("RMQ12")
+@in_module(
+    "RMQ12", "declare_queue", "queue_declare", "declare_exchange", "exchange_declare", "bind", "queue_bind"
+)
 def routes(look: Look) -> Places:
     """Queues, exchanges, bindings and what is published, for the rules about the whole project."""
     if not speaks(look):
@@ -104,7 +106,7 @@ def dead_letters_nowhere(project: Project) -> Places:
             yield note, f"{exchange} has bindings for {', '.join(sorted(map(str, bound)))} only"
 
 
-@in_module("RMQ13")
+@in_module("RMQ13", "publish", "basic_publish")
 def twice_after_failure(look: Look) -> Places:
     """Published for a retry, and dead-lettered as well."""
     if not speaks(look) or DLX not in look.project.mentioned:
@@ -143,7 +145,7 @@ def rejects(call: ast.Call) -> bool:
     return name in {"nack", "basic_nack", "basic_reject"} and requeue is False
 
 
-@in_module("RMQ14")
+@in_module("RMQ14", "publish", "basic_publish", "Message", "BasicProperties")
 def published(look: Look) -> Places:
     """What RMQ14 and RMQ17 weigh when all modules are read."""
     if not speaks(look):

@@ -20,7 +20,7 @@ from checkkit.scope import Scope
 TIMES = ("run_date", "next_run_time", "start_date", "end_date")
 
 
-@in_module("CRON04")
+@in_module("CRON04", "from_crontab", "CronTrigger", *ADD)
 def numbers_of_days(look: Look) -> Places:
     """Digits for days of the week, which APScheduler counts from Monday."""
     for call, _ in look.calls("from_crontab"):
@@ -34,7 +34,7 @@ def numbers_of_days(look: Look) -> Places:
             yield call
 
 
-@in_module("CRON05")
+@in_module("CRON05", "crontab")
 def every_minute(look: Look) -> Places:
     """`crontab(hour=3)` is due sixty times."""
     for call, _ in look.calls("crontab"):
@@ -45,7 +45,7 @@ def every_minute(look: Look) -> Places:
             yield call
 
 
-@in_module("CRON06")
+@in_module("CRON06", "CronTrigger", "from_crontab", *ADD)
 def no_timezone(look: Look) -> Places:
     """Times of day without a time zone."""
     for call, _ in look.calls("CronTrigger", "from_crontab"):
@@ -78,7 +78,9 @@ def scheduler_call(look: Look, call: ast.Call, scope: Scope) -> ast.Call | None:
     return None
 
 
-@in_module("CRON07")
+@in_module(
+    "CRON07", *ADD, "DateTrigger", "IntervalTrigger", "CronTrigger", "apply_async", "signature", "retry"
+)
 def naive_times(look: Look) -> Places:
     """A time without zone where another zone is assumed."""
     for call, _ in look.calls(*ADD, "DateTrigger", "IntervalTrigger", "CronTrigger"):
@@ -122,7 +124,7 @@ def wrong_entries(schedule: Setting) -> Iterator[Note]:
                 yield Note(schedule.path, value.lineno, value.col_offset + 1)
 
 
-@in_module("CRON13")
+@in_module("CRON13", "CronTrigger", "from_crontab", *ADD)
 def twice_a_year(look: Look) -> Places:
     """A time of day that the change of clocks repeats or leaves out."""
     for call, _ in look.calls("CronTrigger", "from_crontab"):

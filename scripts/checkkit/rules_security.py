@@ -37,7 +37,7 @@ def guest(look: Look) -> Places:
                     yield node
 
 
-@in_module("SEC03")
+@in_module("SEC03", *LOG_METHODS)
 def logged_secret(look: Look) -> Places:
     """A secret in a log line."""
     for call, _ in look.calls(*LOG_METHODS):
@@ -92,7 +92,7 @@ def shown(field: ast.AnnAssign) -> bool:
     return not (isinstance(value, ast.Call) and constant(keyword(value, "repr")) is False)
 
 
-@in_module("SEC05")
+@in_module("SEC05", *HTTP)
 def unverified(look: Look) -> Places:
     """Certificates that nobody looks at."""
     for call, scope in look.calls(*HTTP):

@@ -11,7 +11,7 @@ from checkkit.rules_asyncio import SPAWN
 from checkkit.scope import Scope
 
 
-@in_module("ASY05")
+@in_module("ASY05", "gather", "create_task")
 def shared_session(look: Look) -> Places:
     """One session in several tasks at once."""
     for call, scope in look.calls("gather"):
@@ -77,7 +77,7 @@ def passed_names(node: ast.expr) -> set[str]:
     return found
 
 
-@in_module("ASY06")
+@in_module("ASY06", "async_sessionmaker", "sessionmaker")
 def expires(look: Look) -> Places:
     """Attributes that need a query after the commit."""
     for call, _ in look.calls("async_sessionmaker"):
@@ -95,7 +95,7 @@ def lacks_or_true(call: ast.Call) -> bool:
     return not is_open(call) and (value is None or constant(value) is True)
 
 
-@in_module("ASY08")
+@in_module("ASY08", *SPAWN)
 def task_of_dead_session(look: Look) -> Places:
     """A background task with the session of the request or of the block that ends."""
     for call, scope in look.calls(*SPAWN):

@@ -25,7 +25,7 @@ TAKEOVER = {
 DEFAULT_TIMEOUT = 5.0  # of redis-py 8, seconds
 
 
-@in_module("RST01")
+@in_module("RST01", "xreadgroup")
 def no_pending(look: Look) -> Places:
     """Read and forgotten."""
     for call, _ in look.calls("xreadgroup"):
@@ -33,7 +33,7 @@ def no_pending(look: Look) -> Places:
             yield call
 
 
-@in_module("RST02")
+@in_module("RST02", "xreadgroup")
 def nobody_takes_over(look: Look) -> Places:
     """What a dead consumer had stays pending."""
     for call, _ in look.calls("xreadgroup"):
@@ -56,7 +56,7 @@ def nobody_takes_over_in_project(project: Project) -> Places:
         yield from project.notes.get("reads new", [])
 
 
-@in_module("RST03")
+@in_module("RST03", "xadd")
 def trims_unread(look: Look) -> Places:
     """Entries deleted before they are read."""
     if "xreadgroup" not in look.project.called:
@@ -78,7 +78,7 @@ def is_limit(look: Look, node: ast.expr | None) -> bool:
     return number(node) is not None
 
 
-@in_module("RST04")
+@in_module("RST04", "xgroup_create")
 def skips_earlier(look: Look) -> Places:
     """A group that begins at the end."""
     for call, _ in look.calls("xgroup_create"):
@@ -86,7 +86,7 @@ def skips_earlier(look: Look) -> Places:
             yield call
 
 
-@in_module("RST05")
+@in_module("RST05", *READS, *POPS)
 def block_too_long(look: Look) -> Places:
     """Waits for longer than the socket does."""
     for call, scope in look.calls(*READS, *POPS):
@@ -135,7 +135,7 @@ def made_by(look: Look, node: ast.expr, scope: Scope) -> ast.Call | None:
     return None
 
 
-@in_module("RST06")
+@in_module("RST06", "xadd")
 def hidden_retry(look: Look) -> Places:
     """A client that sends a command again when the answer is late."""
     if not look.project.versions.at_least("redis", "6"):
@@ -161,7 +161,7 @@ def constant_id(call: ast.Call) -> ast.expr | None:
     return keyword(call, "id") or (call.args[2] if len(call.args) > 2 else None)
 
 
-@in_module("RST07")
+@in_module("RST07", "xgroup_delconsumer")
 def drops_pending(look: Look) -> Places:
     """A consumer is deleted with what it has not done."""
     for call, scope in look.calls("xgroup_delconsumer"):
@@ -172,7 +172,7 @@ def drops_pending(look: Look) -> Places:
                 yield call
 
 
-@in_module("RST08")
+@in_module("RST08", "keys")
 def scans_all(look: Look) -> Places:
     """`KEYS` stops the server."""
     for call, scope in look.calls("keys"):
@@ -184,7 +184,7 @@ def scans_all(look: Look) -> Places:
             yield call
 
 
-@in_module("RST09")
+@in_module("RST09", "lock")
 def lock_for_ever(look: Look) -> Places:
     """A lock that outlives its holder."""
     for call, scope in look.calls("lock"):
@@ -193,7 +193,7 @@ def lock_for_ever(look: Look) -> Places:
                 yield call
 
 
-@in_module("RST10")
+@in_module("RST10", "blpop", "brpop")
 def popped(look: Look) -> Places:
     """A queue whose messages are gone before they are handled."""
     for call, scope in look.calls("blpop", "brpop"):
@@ -218,7 +218,7 @@ def used(look: Look, call: ast.Call) -> bool:
     return not isinstance(parent, ast.Expr)
 
 
-@in_module("RST14")
+@in_module("RST14", "xgroup_create")
 def no_stream_yet(look: Look) -> Places:
     """A group of a stream that nobody has written to."""
     for call, _ in look.calls("xgroup_create"):
@@ -226,7 +226,7 @@ def no_stream_yet(look: Look) -> Places:
             yield call
 
 
-@in_module("RST15")
+@in_module("RST15", "xadd")
 def grows(look: Look) -> Places:
     """What RST15 weighs when all modules are read."""
     for call, _ in look.calls("xadd"):
@@ -245,7 +245,7 @@ def grows_for_ever(project: Project) -> Places:
         yield from project.notes.get("added", [])[:1]
 
 
-@in_module("RST16")
+@in_module("RST16", "Redis", "StrictRedis", "from_url")
 def other_shapes(look: Look) -> Places:
     """A protocol whose answers have another shape."""
     if not {"xreadgroup", "xread"} & look.project.called:

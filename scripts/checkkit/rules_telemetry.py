@@ -15,7 +15,7 @@ CONFIGURES = {"logging.config.dictConfig", "logging.config.fileConfig", "logging
 KNOWS_NO_2_1 = (0, 66)  # the newest release of the instrumentation that says no to SQLAlchemy 2.1
 
 
-@in_module("LIF12")
+@in_module("LIF12", *THREADS)
 def started_before_the_fork(look: Look) -> Places:
     """A thread of the parent, which no child has."""
     if "elery" not in look.module.text or "worker_process_init" in look.project.mentioned:
@@ -26,7 +26,7 @@ def started_before_the_fork(look: Look) -> Places:
             yield call
 
 
-@in_module("LIF13")
+@in_module("LIF13", "instrument")
 def instruments_nothing(look: Look) -> Places:
     """An instrumentation that does not know this version."""
     versions = look.project.versions
@@ -37,7 +37,7 @@ def instruments_nothing(look: Look) -> Places:
             yield call
 
 
-@in_module("LIF14")
+@in_module("LIF14", "dictConfig", "fileConfig", "basicConfig")
 def logging_set_up(look: Look) -> Places:
     """Where the project sets up its logs."""
     for call, _ in look.calls("dictConfig", "fileConfig", "basicConfig"):

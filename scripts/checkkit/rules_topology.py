@@ -13,7 +13,7 @@ from checkkit.rules_rabbit import speaks
 from checkkit.scope import Scope
 
 
-@in_module("RMQ10")
+@in_module("RMQ10", "declare_queue", "queue_declare")
 def not_durable(look: Look) -> Places:
     """A named queue that a restart of the broker deletes."""
     if not speaks(look):
@@ -41,7 +41,7 @@ def is_channel(look: Look, call: ast.Call, scope: Scope) -> bool:
     return not made.startswith("faststream") and "chan" in dotted(call.func.value).lower()
 
 
-@in_module("RMQ11")
+@in_module("RMQ11", "declare_queue", "queue_declare")
 def declared_twice(look: Look) -> Places:
     """The same queue with other arguments."""
     if not speaks(look):

@@ -70,11 +70,11 @@ def text_again(root: Path, shown: str) -> str:
 def in_module(module: Module, project: Project) -> Iterator[Found]:
     """What the rules about modules find."""
     look = Look(module, project)
-    idle = idle_in(module)
+    idle, called = idle_in(module), module.by_name.keys()
     for id_, rule in IN_MODULE.items():
-        if rule.__module__ in idle:
+        if rule.find.__module__ in idle or (rule.called and called.isdisjoint(rule.called)):
             continue
-        for place in without_depth(rule(look)):
+        for place in without_depth(rule.find(look)):
             node, message = unpacked(place)
             assert isinstance(node, ast.AST)
             line = line_of(node)
