@@ -117,6 +117,8 @@ def class_fact(module: Module, scope: Scope) -> ClassFact:
 
 def annotation_text(node: ast.expr) -> str:
     """The names in an annotation, as `SecretStr | None`."""
+    if isinstance(node, ast.Name):
+        return node.id
     return "|".join(last_name(one) for one in ast.walk(node) if isinstance(one, ast.Name | ast.Attribute))
 
 

@@ -16,7 +16,6 @@ DEEPEST = 8
 MENTIONS = (
     "SIGTERM",
     "REMAP_SIGTERM",
-    "x-dead-letter-exchange",
     "x-delivery-limit",
     "x-delivery-count",
     "x-death",
@@ -36,15 +35,7 @@ MENTIONS = (
     "XTRIM",
     "maxlen",
     "minid",
-    "ref_policy",
-    "is_private",
-    "is_global",
-    "getaddrinfo",
-    "ssrf",
-    "SSRF",
     "event-stream",
-    "worker_process_init",
-    "setup_logging",
 )
 
 
@@ -71,6 +62,7 @@ class Project:
     names: dict[str, str] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
     callees: dict[str, FunctionFact | None] = field(default_factory=dict)
+    blockers: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @cached_property
     def functions(self) -> dict[str, FunctionFact]:
@@ -210,6 +202,12 @@ class Project:
     def imported(self) -> set[str]:
         """The top-level packages that are imported."""
         return {name.partition(".")[0] for m in self.modules.values() for name in m.imports.values()}
+
+    def imports(self, name: str) -> bool:
+        """Whether some module imports something of this name, from wherever."""
+        return any(
+            one.rpartition(".")[2] == name for m in self.modules.values() for one in m.imports.values()
+        )
 
     @cached_property
     def packages(self) -> set[str]:

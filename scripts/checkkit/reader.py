@@ -60,7 +60,7 @@ class Reader:
             else:
                 text = files.read_text(path)
                 self.project.texts.append(TextFile(self.shown(path), text))
-                self.project.mentioned.update(word for word in MENTIONS if word in text)
+                self._mentions(text)
         self.project.celery.finish()
 
     def shown(self, path: Path) -> str:
@@ -79,13 +79,17 @@ class Reader:
             return
         self.project.modules[module.name] = known
         self.project.called.update(module.by_name)
-        self.project.mentioned.update(word for word in MENTIONS if word in module.text)
+        self._mentions(module.text)
         if "elery" in module.text:
             self.project.celery.read(module)
         if is_interesting(module, known):
             keep = self.kept + len(module.parents) < KEEP
             self.kept += len(module.parents) if keep else 0
             self.again.append((path, module if keep else None))
+
+    def _mentions(self, text: str) -> None:
+        known = self.project.mentioned
+        known.update([word for word in MENTIONS if word not in known and word in text])
 
     def module(self, path: Path, *, again: bool = False) -> Module | None:
         """A parsed module; what cannot be parsed is one finding."""

@@ -23,6 +23,7 @@ BLOCKING = re.compile(
 )
 
 
+SLEEP = 0  # of the two kinds of blocking calls
 LOOPS = ("run", "run_until_complete")
 
 
@@ -80,41 +81,44 @@ def engine_of(project: Project, name: str) -> bool:
 @in_project("ASY02")
 def sleeps(project: Project) -> Places:
     """`time.sleep` in async code."""
-    yield from blocking(project, sleeping=True)
+    yield from blocking(project, SLEEP)
 
 
 @in_project("ASY03")
 def blocks(project: Project) -> Places:
     """Blocking calls in async code."""
-    yield from blocking(project, sleeping=False)
+    yield from blocking(project, 1 - SLEEP)
 
 
-def blocking(project: Project, *, sleeping: bool) -> Iterator[tuple[Note, str]]:
+def blocking(project: Project, kind: int) -> Iterator[tuple[Note, str]]:
     """Blocking calls in coroutines, also through plain functions of the project."""
     for function in project.functions.values():
         for call in function.calls if function.is_async else ():
             if call.awaited:
                 continue
-            place = Note(function.path, call.line, call.column)
-            if is_blocking(call.target, sleeping=sleeping):
-                yield place, call.target
+            if BLOCKING.match(call.target):
+                if is_kind(call.target, kind):
+                    yield Note(function.path, call.line, call.column), call.target
                 continue
             helper = project.function(call.target)
             if helper is not None and not helper.is_async and not helper.yields:
-                if told := blocking_helper(project, helper, sleeping=sleeping):
-                    yield place, told
+                if told := blockers(project, helper)[kind]:
+                    yield Note(function.path, call.line, call.column), told
 
 
-def blocking_helper(project: Project, helper: FunctionFact, *, sleeping: bool) -> str:
-    """A blocking call in a plain function that a coroutine calls."""
-    if project.is_task(helper):
-        return ""
-    for function, one in project.reach(helper, into=lambda _c, f: not f.is_async and not f.yields):
-        if is_blocking(one.target, sleeping=sleeping):
-            return f"{one.target} in {function.name}, {function.path}:{one.line}"
-    return ""
+def blockers(project: Project, helper: FunctionFact) -> tuple[str, str]:
+    """The first `time.sleep`, and the first other blocking call, that a plain function comes to."""
+    if helper.name not in project.blockers:
+        found = ["", ""]
+        into = project.reach(helper, into=lambda _c, f: not f.is_async and not f.yields)
+        for function, one in into if not project.is_task(helper) else ():
+            if BLOCKING.match(one.target):
+                kind = SLEEP if is_kind(one.target, SLEEP) else 1 - SLEEP
+                found[kind] = found[kind] or f"{one.target} in {function.name}, {function.path}:{one.line}"
+        project.blockers[helper.name] = found[0], found[1]
+    return project.blockers[helper.name]
 
 
-def is_blocking(target: str, *, sleeping: bool) -> bool:
-    """Whether a dotted name blocks."""
-    return bool(BLOCKING.match(target)) and (target == "time.sleep") is sleeping
+def is_kind(target: str, kind: int) -> bool:
+    """Whether a blocking call is a sleep, or is none."""
+    return (target == "time.sleep") is (kind == SLEEP)

@@ -14,7 +14,6 @@ from checkkit.scope import Scope
 
 URLS = re.compile(r"(^|_)(url|uri|endpoint|target|callback|hook)$")
 OURS = re.compile(r"settings|config|env|slack|discord|teams|pagerduty|telegram", re.IGNORECASE)
-GUARDS = {"is_private", "is_global", "getaddrinfo", "ssrf", "SSRF"}
 GUARDING = re.compile(
     r"valid|check|guard|allow(?!_redirects)|resolve|safe|public|proxy|egress|transport=", re.IGNORECASE
 )
@@ -45,7 +44,7 @@ def sendings(look: Look) -> list[tuple[ast.Call, Scope]]:
 @in_module("WHK05", "post", "request", "send", "put")
 def anywhere(look: Look) -> Places:
     """A request to any address, also to one inside."""
-    if not GUARDS & look.project.mentioned:
+    if "ipaddress" not in look.project.imported:
         for call, scope in sendings(look):
             if not GUARDING.search(signature_and_body(look, scope)):
                 yield call

@@ -24,7 +24,7 @@ def retries_bugs(look: Look) -> Places:
 @in_module("CEL11")
 def swallowed_retry(look: Look) -> Places:
     """`self.retry()` raises, and the `except` around it takes that."""
-    for node in look.nodes(ast.Try):
+    for node in look.nodes(ast.Try) if look.tasks() else ():
         assert isinstance(node, ast.Try)
         retries = [c for c in calls_in(node.body) if is_retry(look, c)]
         for handler in node.handlers:
@@ -79,7 +79,7 @@ def no_backoff(look: Look) -> Places:
 @in_module("CEL17")
 def never_reached(look: Look) -> Places:
     """`retry(exc=...)` raises `exc`, not `MaxRetriesExceededError`."""
-    for node in look.nodes(ast.Try):
+    for node in look.nodes(ast.Try) if look.tasks() else ():
         assert isinstance(node, ast.Try)
         retries = [c for c in calls_in(node.body) if is_retry(look, c) and keyword(c, "exc") is not None]
         wide = any(catches(h, "Exception", "BaseException") for h in node.handlers)

@@ -99,7 +99,7 @@ def tables(look: Look) -> list[tuple[Scope, set[str]]]:
 @in_module("LLM06")
 def told_and_retried(look: Look) -> Places:
     """The customer hears that it failed, and then it is tried again."""
-    for node in look.nodes(ast.ExceptHandler):
+    for node in look.nodes(ast.ExceptHandler) if look.tasks() else ():
         assert isinstance(node, ast.ExceptHandler)
         for index, one in enumerate(node.body):
             retried = any(isinstance(c, ast.Call) and is_retry(look, c) for c in inside([one]))

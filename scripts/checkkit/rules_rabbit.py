@@ -59,7 +59,7 @@ def thrown_away_in_project(project: Project) -> Places:
     """Only where every queue is seen to have no dead letters."""
     queues = project.notes.get("queue", [])
     readable = all(q.value is None or isinstance(q.value, dict) for q in queues)
-    if queues and readable and "x-dead-letter-exchange" not in project.mentioned:
+    if queues and readable and "dead-letter-exchange" not in project.mentioned:
         yield from project.notes.get("process", [])
 
 

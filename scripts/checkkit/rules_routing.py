@@ -109,7 +109,7 @@ def dead_letters_nowhere(project: Project) -> Places:
 @in_module("RMQ13", "publish", "basic_publish")
 def twice_after_failure(look: Look) -> Places:
     """Published for a retry, and dead-lettered as well."""
-    if not speaks(look) or DLX not in look.project.mentioned:
+    if not speaks(look) or "dead-letter-exchange" not in look.project.mentioned:
         return
     for call, _ in look.calls("publish", "basic_publish"):
         statement, block = statement_of(look, call)

@@ -240,7 +240,7 @@ def grows(look: Look) -> Places:
 def grows_for_ever(project: Project) -> Places:
     """A stream that is read and never trimmed."""
     trims = {"xtrim", "xdel", "xdelex", "xackdel"} & project.called
-    trims |= {"XTRIM", "maxlen", "minid", "ref_policy"} & project.mentioned
+    trims |= {"XTRIM", "maxlen", "minid"} & project.mentioned
     if "xreadgroup" in project.called and not trims:
         yield from project.notes.get("added", [])[:1]
 

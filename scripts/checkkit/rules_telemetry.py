@@ -18,7 +18,7 @@ KNOWS_NO_2_1 = (0, 66)  # the newest release of the instrumentation that says no
 @in_module("LIF12", *THREADS)
 def started_before_the_fork(look: Look) -> Places:
     """A thread of the parent, which no child has."""
-    if "elery" not in look.module.text or "worker_process_init" in look.project.mentioned:
+    if "elery" not in look.module.text or look.project.imports("worker_process_init"):
         return
     for call, scope in look.calls(*THREADS):
         known = look.name(call.func).startswith(("opentelemetry.", "prometheus_client."))
@@ -51,6 +51,6 @@ def logging_set_up(look: Look) -> Places:
 def logging_taken_over(project: Project) -> Places:
     """Celery replaces the handlers of the root logger."""
     config = project.celery
-    kept = "setup_logging" in project.mentioned or config.value("worker_hijack_root_logger") is False
+    kept = project.imports("setup_logging") or config.value("worker_hijack_root_logger") is False
     if config.closed and not kept and project.notes.get("task"):
         yield from project.notes.get("logging", [])

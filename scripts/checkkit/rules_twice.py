@@ -70,6 +70,8 @@ def adds(scope: Scope, name: str) -> bool:
 @in_module("CON06")
 def fresh_key(look: Look) -> Places:
     """A key that is new on each attempt."""
+    if "dempotency" not in look.module.text:
+        return
     for node in look.nodes(ast.Dict):
         assert isinstance(node, ast.Dict)
         for key, value in zip(node.keys, node.values, strict=True):
@@ -101,6 +103,8 @@ def is_uuid(look: Look, node: ast.expr, scope: Scope) -> bool:
 @in_module("CON07")
 def seen_before_work(look: Look) -> Places:
     """Marked as done before it is."""
+    if "nx=True" not in look.module.text:
+        return
     for node in look.nodes(ast.If):
         assert isinstance(node, ast.If)
         scope = look.module.function(node)
