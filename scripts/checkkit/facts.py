@@ -15,7 +15,7 @@ GUARDS = frozenset({ast.If, ast.IfExp, ast.With, ast.AsyncWith, ast.While, ast.F
 ROUTES = {"get", "post", "put", "patch", "delete", "api_route", "websocket", "head"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class CallFact:
     """A call: what is called, where, whether it is awaited. `own` when its receiver was made by the caller,
     `guarded` when a condition or a `with` is around it.
@@ -29,7 +29,7 @@ class CallFact:
     guarded: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class FunctionFact:
     """A function of the project. `decorators` are resolved names; `returns` the type of what it gives."""
 

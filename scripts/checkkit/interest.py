@@ -42,23 +42,14 @@ SECRETS = (
 PROBE = re.compile(r"health|read[yi]|live", re.IGNORECASE)
 # Without one of these the rules of a group have nothing to look at.
 NEEDS = {
-    "checkkit.rules_rabbit": ("pika",),
-    "checkkit.rules_publish": ("pika",),
-    "checkkit.rules_topology": ("pika",),
-    "checkkit.rules_routing": ("pika",),
-    "checkkit.rules_claims": ("xautoclaim", "xclaim", "xpending"),
-    "checkkit.rules_llm": ("openai", "anthropic", "aiolimiter"),
-    "checkkit.rules_webhooks": ("hmac", "ebhook", "verify", "construct_event"),
-    "checkkit.rules_cron": (
-        "scheduler",
-        "crontab",
-        "eta=",
-        "lifespan",
-        "asynccontextmanager",
-        "on_event",
-        "Trigger",
-    ),
-    "checkkit.rules_streams": ("redis", "xread", "xadd", "xgroup"),
+    ("pika",): {"rabbit", "publish", "topology", "routing"},
+    ("xautoclaim", "xclaim", "xpending"): {"claims"},
+    ("openai", "anthropic", "aiolimiter"): {"llm"},
+    ("ebhook",): {"callbacks"},
+    ("hmac", "ebhook", "verify", "construct_event"): {"webhooks"},
+    (".task", "shared_task"): {"celery_retries"},
+    ("scheduler", "crontab", "eta=", "lifespan", "asynccontextmanager", "on_event", "Trigger"): {"cron"},
+    ("redis", "xread", "xadd", "xgroup"): {"streams"},
 }
 
 
@@ -101,4 +92,6 @@ def takes_messages(module: Module) -> bool:
 
 def idle_in(module: Module) -> set[str]:
     """The groups of rules that have nothing to look at in a module."""
-    return {name for name, needs in NEEDS.items() if not any(word in module.text for word in needs)}
+    text = module.text
+    idle = (groups for words, groups in NEEDS.items() if not any(word in text for word in words))
+    return {f"checkkit.rules_{group}" for groups in idle for group in groups}
