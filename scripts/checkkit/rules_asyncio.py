@@ -100,6 +100,7 @@ def thread_runs_on(look: Look) -> Places:
         if look.name(call.func).startswith(("anyio.", "trio.")):
             continue
         waiting = look.module.parents.get(call)
+        limit: ast.expr | None
         if isinstance(waiting, ast.Call) and look.name(waiting.func) == "asyncio.wait_for":
             limit = keyword(waiting, "timeout") or waiting.args[-1]
         elif isinstance(waiting, ast.Await):

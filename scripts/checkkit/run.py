@@ -91,7 +91,7 @@ def without_depth(places: Places) -> Places:
 def in_project(project: Project) -> Iterator[Found]:
     """What the rules about the whole project find."""
     for id_, rule in IN_PROJECT.items():
-        for place in rule(project):
+        for place in without_depth(rule(project)):
             note, message = unpacked(place)
             assert isinstance(note, Note)
             yield Found(note.path, note.line, note.column, id_, message, "")
