@@ -74,14 +74,14 @@ class Reader:
         self.report.lines += module.text.count("\n") + 1
         try:
             known = facts(module)
+            if "elery" in module.text:
+                self.project.celery.read(module)
         except RecursionError:
             self.report.found.append(Found(module.shown, 1, 1, "CHK01", "nested too deeply", ""))
             return
         self.project.modules[module.name] = known
         self.project.called.update(module.by_name)
         self._mentions(module.text)
-        if "elery" in module.text:
-            self.project.celery.read(module)
         if is_interesting(module, known):
             keep = self.kept + len(module.parents) < KEEP
             self.kept += len(module.parents) if keep else 0
