@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 
 from checkkit.infer import Inference
-from checkkit.nodes import constant, dotted, is_open, keyword, last_name
+from checkkit.nodes import constant, is_open, keyword, last_name
 from checkkit.scope import Scope
 from checkkit.syntax import Module
 
@@ -143,11 +143,17 @@ def function_fact(module: Module, scope: Scope, inference: Inference) -> Functio
 
 def call_fact(module: Module, scope: Scope, call: ast.Call, inference: Inference) -> CallFact:
     """A call in brief."""
-    root = dotted(call.func).partition(".")[0]
-    own = root in scope.binds
+    own = root(call.func) in scope.binds
     target = sys.intern(inference.target(call.func, scope))
     guarded = is_guarded(module, call, scope)
     return CallFact(target, call.lineno, call.col_offset + 1, call in module.awaited, own, guarded)
+
+
+def root(node: ast.expr) -> str:
+    """The first name of a dotted one."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def is_guarded(module: Module, call: ast.Call, scope: Scope) -> bool:

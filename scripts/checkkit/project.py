@@ -63,6 +63,7 @@ class Project:
     types: dict[str, str] = field(default_factory=dict)
     callees: dict[str, FunctionFact | None] = field(default_factory=dict)
     blockers: dict[str, tuple[str, str]] = field(default_factory=dict)
+    senders: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def functions(self) -> dict[str, FunctionFact]:
@@ -202,6 +203,22 @@ class Project:
     def imported(self) -> set[str]:
         """The top-level packages that are imported."""
         return {name.partition(".")[0] for m in self.modules.values() for name in m.imports.values()}
+
+    @cached_property
+    def unawaited(self) -> list[tuple[FunctionFact, CallFact, FunctionFact | None]]:
+        """The calls that coroutines do not await, and which plain function of the project each calls."""
+        found = []
+        for caller in self.functions.values():
+            for call in caller.calls if caller.is_async else ():
+                if not call.awaited:
+                    helper = self.function(call.target)
+                    plain = helper is not None and not helper.is_async and not helper.yields
+                    found.append((caller, call, helper if plain else None))
+        return found
+
+    def through(self, helper: FunctionFact) -> Iterator[tuple[FunctionFact, CallFact]]:
+        """Every call that a plain function makes, itself or through other plain functions."""
+        return self.reach(helper, into=lambda _c, f: not f.is_async and not f.yields)
 
     def imports(self, name: str) -> bool:
         """Whether some module imports something of this name, from wherever."""

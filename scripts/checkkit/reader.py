@@ -21,6 +21,8 @@ IMPORT = re.compile(rb"\n[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*)")
 BARE_EXCEPT = re.compile(r"^([ \t]*except\*?[ \t]+)([\w.]+(?:[ \t]*,[ \t]*[\w.]+)+)[ \t]*:", re.MULTILINE)
 # Nodes of the trees that are kept between the two readings, at about 270 bytes of memory each.
 KEEP = 500_000
+# Bytes of files that are kept from the look for imports to the parser.
+HOLD = 16_000_000
 
 
 @dataclass
@@ -44,13 +46,15 @@ class Reader:
     report: Report = field(default_factory=Report)
     kept: int = 0
     imported: set[str] = field(default_factory=set)
+    data: dict[Path, bytes] = field(default_factory=dict)
+    held: int = 0
 
     def read(self, paths: Iterator[Path]) -> None:
         """Take in every file."""
         every = list(paths)
         for path in every:
             if path.suffix == ".py":
-                self.imported.update(imported_names(path))
+                self._imports(path)
         for path in every:
             self.report.files += 1
             if path.suffix == ".py":
@@ -62,6 +66,17 @@ class Reader:
                 self.project.texts.append(TextFile(self.shown(path), text))
                 self._mentions(text)
         self.project.celery.finish()
+
+    def _imports(self, path: Path) -> None:
+        """Note the top-level names that a file imports, without parsing it, and keep what is not too much."""
+        try:
+            data = files.read_bytes(path)
+        except (OSError, ValueError):
+            return
+        self.imported.update(name.decode("ascii") for name in set(IMPORT.findall(b"\n" + data)))
+        if self.held + len(data) < HOLD:
+            self.held += len(data)
+            self.data[path] = data
 
     def shown(self, path: Path) -> str:
         """The path as it is printed."""
@@ -95,7 +110,7 @@ class Reader:
         """A parsed module; what cannot be parsed is one finding."""
         shown = self.shown(path)
         try:
-            text = files.read(path)
+            text = files.read(path, self.data.pop(path, b""))
             tree = parsed(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OSError) as error:
             if not again:
@@ -118,15 +133,6 @@ def parsed(text: str) -> ast.Module:
             if "parenthesized" not in (error.msg or ""):
                 raise
         return ast.parse(BARE_EXCEPT.sub(r"\1(\2):", text))
-
-
-def imported_names(path: Path) -> set[str]:
-    """The top-level names that a file imports, read without parsing it."""
-    try:
-        data = path.read_bytes() if path.stat().st_size <= files.LARGEST else b""
-    except OSError:
-        return set()
-    return {name.decode("ascii") for name in set(IMPORT.findall(b"\n" + data))}
 
 
 def dotted_name(shown: str, imported: set[str]) -> str:

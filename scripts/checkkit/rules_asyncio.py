@@ -13,7 +13,7 @@ from checkkit.scope import Scope
 SPAWN = ("create_task", "ensure_future")
 
 
-@in_module("ASY04")
+@in_module("ASY04", *SPAWN)
 def unheld_task(look: Look) -> Places:
     """A task that nothing refers to."""
     for node in look.nodes(ast.Expr):

@@ -92,26 +92,20 @@ def blocks(project: Project) -> Places:
 
 def blocking(project: Project, kind: int) -> Iterator[tuple[Note, str]]:
     """Blocking calls in coroutines, also through plain functions of the project."""
-    for function in project.functions.values():
-        for call in function.calls if function.is_async else ():
-            if call.awaited:
-                continue
-            if BLOCKING.match(call.target):
-                if is_kind(call.target, kind):
-                    yield Note(function.path, call.line, call.column), call.target
-                continue
-            helper = project.function(call.target)
-            if helper is not None and not helper.is_async and not helper.yields:
-                if told := blockers(project, helper)[kind]:
-                    yield Note(function.path, call.line, call.column), told
+    for caller, call, helper in project.unawaited:
+        if helper is not None:
+            told = blockers(project, helper)[kind]
+        else:
+            told = call.target if BLOCKING.match(call.target) and is_kind(call.target, kind) else ""
+        if told:
+            yield Note(caller.path, call.line, call.column), told
 
 
 def blockers(project: Project, helper: FunctionFact) -> tuple[str, str]:
     """The first `time.sleep`, and the first other blocking call, that a plain function comes to."""
     if helper.name not in project.blockers:
         found = ["", ""]
-        into = project.reach(helper, into=lambda _c, f: not f.is_async and not f.yields)
-        for function, one in into if not project.is_task(helper) else ():
+        for function, one in project.through(helper) if not project.is_task(helper) else ():
             if BLOCKING.match(one.target):
                 kind = SLEEP if is_kind(one.target, SLEEP) else 1 - SLEEP
                 found[kind] = found[kind] or f"{one.target} in {function.name}, {function.path}:{one.line}"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 
-from checkkit.facts import CallFact, FunctionFact
+from checkkit.facts import FunctionFact
 from checkkit.look import Look, catches
 from checkkit.nodes import constant, is_open, keyword, last_name, number
 from checkkit.project import Note, Project
@@ -84,26 +83,26 @@ def sends_in_loop(look: Look) -> Places:
 @in_project("CEL09")
 def sends_in_loops(project: Project) -> Places:
     """Sending a task blocks the event loop, also in a plain function that is called there."""
-    if not project.uses("celery"):
+    if not project.uses("celery") or project.called.isdisjoint(SENDING):
         return
     for function in project.functions.values():
         for call in function.calls if function.is_async else ():
             if is_sending(project, call.target):
                 yield Note(function.path, call.line, call.column)
-            elif not call.awaited:
-                yield from through_helper(project, function, call)
+    for caller, call, helper in project.unawaited:
+        if helper is not None and not is_sending(project, call.target):
+            if told := sender(project, helper):
+                yield Note(caller.path, call.line, call.column), told
 
 
-def through_helper(project: Project, caller: FunctionFact, call: CallFact) -> Iterator[tuple[Note, str]]:
-    """A plain function of the project that sends a task."""
-    helper = project.function(call.target)
-    if helper is None or helper.is_async or helper.yields:
-        return
-    for function, sent in project.reach(helper, into=lambda _c, f: not f.is_async and not f.yields):
-        if is_sending(project, sent.target):
-            place = Note(caller.path, call.line, call.column)
-            yield place, f"{function.name} sends it, {function.path}:{sent.line}"
-            return
+def sender(project: Project, helper: FunctionFact) -> str:
+    """Where a plain function of the project sends a task; empty when it does not."""
+    if helper.name not in project.senders:
+        sent = ((f, one) for f, one in project.through(helper) if is_sending(project, one.target))
+        function, one = next(sent, (None, None))
+        told = f"{function.name} sends it, {function.path}:{one.line}" if function and one else ""
+        project.senders[helper.name] = told
+    return project.senders[helper.name]
 
 
 @in_module("CEL14")

@@ -38,11 +38,12 @@ def claimed_by_two(look: Look) -> Places:
     """A row that two workers find free."""
     for node in look.nodes(ast.Assign):
         assert isinstance(node, ast.Assign)
-        target, scope = node.targets[0], look.module.function(node)
-        named = isinstance(target, ast.Attribute) and target.attr in {"status", "state"}
-        if scope is None or not named or state(node.value) not in BEGUN or look.is_route(scope):
+        target = node.targets[0]
+        if not isinstance(target, ast.Attribute) or target.attr not in {"status", "state"}:
             continue
-        assert isinstance(target, ast.Attribute)
+        scope = look.module.function(node)
+        if scope is None or state(node.value) not in BEGUN or look.is_route(scope):
+            continue
         loaded = isinstance(target.value, ast.Name) and is_loaded(look, target.value.id, scope)
         if loaded and not LOCKED.search(source_of(look, scope)):
             yield node
@@ -148,10 +149,13 @@ def sleeps_in_its_slot(look: Look) -> Places:
     for call, scope in look.calls("sleep"):
         if look.name(call.func) not in {"time.sleep", "asyncio.sleep"} or not call.args:
             continue
-        if not WORKERS.search(f"{look.module.name} {scope.name} {look.module.imports.values()}"):
-            continue
         wait = call.args[0]
         sources = [wait, *scope.binds.get(wait.id, ())] if isinstance(wait, ast.Name) else [wait]
         words = " ".join(ast.unparse(one) for one in sources).lower().replace("-", "_")
-        if "retry_after" in words and "min(" not in words:
+        if "retry_after" in words and "min(" not in words and in_worker(look, scope):
             yield call
+
+
+def in_worker(look: Look, scope: Scope) -> bool:
+    """Whether a module speaks of workers, jobs or models."""
+    return bool(WORKERS.search(f"{look.module.name} {scope.name} {look.module.imports.values()}"))

@@ -51,6 +51,6 @@ def logging_set_up(look: Look) -> Places:
 def logging_taken_over(project: Project) -> Places:
     """Celery replaces the handlers of the root logger."""
     config = project.celery
-    kept = project.imports("setup_logging") or config.value("worker_hijack_root_logger") is False
-    if config.closed and not kept and project.notes.get("task"):
-        yield from project.notes.get("logging", [])
+    if config.closed and project.notes.get("task") and project.notes.get("logging"):
+        own = project.imports("setup_logging") or config.value("worker_hijack_root_logger") is False
+        yield from [] if own else project.notes["logging"]

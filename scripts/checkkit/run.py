@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import gc
 import importlib
 import sys
@@ -84,8 +83,10 @@ def in_module(module: Module, project: Project) -> Iterator[Found]:
 
 def without_depth(places: Places) -> Places:
     """What a rule finds, up to an expression that is nested too deeply for it."""
-    with contextlib.suppress(RecursionError):
+    try:
         yield from places
+    except RecursionError:
+        return
 
 
 def in_project(project: Project) -> Iterator[Found]:
