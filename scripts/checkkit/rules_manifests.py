@@ -15,7 +15,7 @@ POOL = re.compile(r"\s(-P|--pool)[ =]?(threads|solo|gevent|eventlet)\b")
 GRACE = re.compile(
     r"^\s*-?\s*(terminationGracePeriodSeconds|stop_grace_period)\s*:\s*[\"']?(?:(\d+)m)?(?:(\d+)s?)?[\"']?\s*$"
 )
-SERVER = re.compile(r"\b(uvicorn\s+[\w.]+:\w+|fastapi\s+run)\b")
+SERVER = re.compile(r"\b(uvicorn\s+(\w+)[\w.]*:\w+|fastapi\s+run)\b")
 
 
 @in_text("CEL30")
@@ -74,12 +74,24 @@ def stays_down(file: TextFile, _: Project) -> Iterator[int]:
 @in_text("LIF10")
 def waits_for_streams(file: TextFile, project: Project) -> Iterator[int]:
     """A server that waits for streams which do not end."""
-    streams = "EventSourceResponse" in project.called or "event-stream" in project.mentioned
+    served = streaming(project) if "--timeout-graceful-shutdown" not in file.text else set()
     for line_number, line in enumerate(file.text.split("\n"), 1):
         words = command(line)
-        if streams and SERVER.search(words) and "--timeout-graceful-shutdown" not in file.text:
-            if "--reload" not in words:
+        found = SERVER.search(words)
+        if served and found and "--reload" not in words:
+            package = found[2] or ""
+            ours = any(name.partition(".")[0] == package for name in project.modules)
+            if not ours or package in served:
                 yield line_number
+
+
+def streaming(project: Project) -> set[str]:
+    """The packages in which streams of events are answered."""
+    kinds = {"EventSourceResponse"}
+    kinds |= {"StreamingResponse"} if "event-stream" in project.mentioned else set()
+    functions = project.functions.values() if kinds & project.called else ()
+    found = (f for f in functions if any(c.target.rpartition(".")[2] in kinds for c in f.calls))
+    return {function.name.partition(".")[0] for function in found}
 
 
 @in_text("LIF11")
