@@ -49,7 +49,7 @@ NEEDS = {
     ("hmac", "ebhook", "verify", "construct_event"): {"webhooks"},
     (".task", "shared_task"): {"celery_retries"},
     ("scheduler", "crontab", "eta=", "lifespan", "asynccontextmanager", "on_event", "Trigger"): {"cron"},
-    ("redis", "xread", "xadd", "xgroup"): {"streams"},
+    ("redis", "xread", "xadd", "xgroup"): {"streams", "redis"},
 }
 
 

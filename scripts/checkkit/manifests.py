@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from checkkit.project import TextFile
+from checkkit.notes import TextFile
 
 KEY = re.compile(r"^  [\w.-]+:\s*(#.*)?$")
 # A command ends at a sign of the shell, or where the next key of a manifest begins.

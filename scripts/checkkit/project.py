@@ -9,42 +9,10 @@ from functools import cached_property
 
 from checkkit.celery_config import CeleryConfig
 from checkkit.facts import CallFact, ClassFact, FunctionFact, ModuleFact
+from checkkit.notes import Note, TextFile
 from checkkit.versions import Versions
 
 DEEPEST = 8
-# Words that rules ask for wherever they stand.
-MENTIONS = (
-    "SIGTERM",
-    "REMAP_SIGTERM",
-    "x-delivery-limit",
-    "x-delivery-count",
-    "x-death",
-    "XAUTOCLAIM",
-    "XCLAIM",
-    "claim_min_idle_time",
-    "set_qos",
-    "basic_qos",
-    "prefetch_count",
-    "FLOWER_",
-    "quorum",
-    "dead-letter-exchange",
-    "x-max-priority",
-    "consumer_timeout",
-    "consumer-timeout",
-    "times_delivered",
-    "XTRIM",
-    "maxlen",
-    "minid",
-    "event-stream",
-)
-
-
-@dataclass(frozen=True)
-class TextFile:
-    """A file that says how processes are started."""
-
-    shown: str
-    text: str
 
 
 @dataclass
@@ -257,13 +225,3 @@ class Project:
                 return True
             known = self.classes.get(base)
         return False
-
-
-@dataclass(frozen=True)
-class Note:
-    """Something that a rule saw in a module and weighs when all are read."""
-
-    path: str
-    line: int
-    column: int
-    value: object = None

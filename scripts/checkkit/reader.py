@@ -12,7 +12,8 @@ from pathlib import Path
 from checkkit import files
 from checkkit.facts import facts
 from checkkit.interest import is_interesting
-from checkkit.project import MENTIONS, Project, TextFile
+from checkkit.notes import MENTIONS, TextFile
+from checkkit.project import Project
 from checkkit.rule import Found
 from checkkit.syntax import Module
 

@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from checkkit.look import Look
-from checkkit.project import Note, Project, TextFile
+from checkkit.notes import Note, TextFile
+from checkkit.project import Project
 
 SEVERITIES = ("error", "warning", "hint")
 GROUPS = (

@@ -7,7 +7,8 @@ import ast
 from checkkit.facts import FunctionFact
 from checkkit.look import Look, catches
 from checkkit.nodes import constant, is_open, keyword, last_name, number
-from checkkit.project import Note, Project
+from checkkit.notes import Note
+from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
 from checkkit.scope import Scope
 

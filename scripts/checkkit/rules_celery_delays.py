@@ -6,7 +6,8 @@ import ast
 
 from checkkit.look import Look
 from checkkit.nodes import constant, keyword, last_name, number
-from checkkit.project import Note, Project
+from checkkit.notes import Note
+from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
 from checkkit.rules_celery import is_result, sends
 from checkkit.rules_celery_retries import is_retry

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from checkkit.celery_config import Setting
 from checkkit.look import Look
 from checkkit.nodes import constant, keyword, number
-from checkkit.project import Note, Project, TextFile
+from checkkit.notes import Note, TextFile
+from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project, in_text
 
 # They exist as options of a task only.

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from checkkit.effects import effect_of
 from checkkit.look import Look
 from checkkit.nodes import constant, is_open, keyword, lacks, last_name, number, text_of
-from checkkit.project import Note, Project
+from checkkit.notes import Note
+from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
 from checkkit.scope import Scope
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from checkkit.look import Look
 from checkkit.nodes import keyword, last_name, text_of
-from checkkit.project import Project, TextFile
+from checkkit.notes import TextFile
+from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_text
 from checkkit.rules_fastapi import CONSUMING
 

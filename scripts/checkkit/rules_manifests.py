@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from checkkit.manifests import BEAT, WORKER, command, is_service, is_yaml, parts, whole
 from checkkit.nodes import number
-from checkkit.project import Project, TextFile
+from checkkit.notes import TextFile
+from checkkit.project import Project
 from checkkit.rule import in_text
 
 LIMITS = {"task_time_limit", "task_soft_time_limit"}

@@ -7,7 +7,8 @@ import ast
 from checkkit.celery_config import literal
 from checkkit.look import Look
 from checkkit.nodes import constant, is_open, keyword, last_name, names_in, text_of
-from checkkit.project import Note, Project
+from checkkit.notes import Note
+from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
 from checkkit.rules_consumers import in_process
 from checkkit.rules_rabbit import speaks

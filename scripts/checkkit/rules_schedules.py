@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 from checkkit.celery_config import Setting
 from checkkit.look import Look
 from checkkit.nodes import constant, keyword, lacks, last_name, text_of
-from checkkit.project import Note, Project
+from checkkit.notes import Note
+from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
 from checkkit.rules_cron import ADD, is_scheduler, jobs, trigger
 from checkkit.scope import Scope

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from checkkit.look import Look
 from checkkit.nodes import constant, dotted, inside, keyword, last_name
-from checkkit.project import Project, TextFile
+from checkkit.notes import TextFile
+from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_text
 from checkkit.rules_lifecycle import LOG_METHODS, is_logger
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from checkkit import files
 from checkkit.interest import idle_in
 from checkkit.look import Look, line_of
-from checkkit.project import Note, Project
+from checkkit.notes import Note
+from checkkit.project import Project
 from checkkit.reader import Reader, Report
 from checkkit.rule import IN_MODULE, IN_PROJECT, IN_TEXT, Found, Place, Places
 from checkkit.suppress import without_accepted
