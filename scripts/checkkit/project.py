@@ -195,6 +195,15 @@ class Project:
         )
 
     @cached_property
+    def streaming(self) -> set[str]:
+        """The top-level packages that answer with streams of events."""
+        kinds = {"EventSourceResponse"}
+        kinds |= {"StreamingResponse"} if "event-stream" in self.mentioned else set()
+        functions = self.functions.values() if kinds & self.called else ()
+        found = (f for f in functions if any(c.target.rpartition(".")[2] in kinds for c in f.calls))
+        return {function.name.partition(".")[0] for function in found}
+
+    @cached_property
     def packages(self) -> set[str]:
         """The packages that are imported or required."""
         return self.imported | self.versions.named | set(self.versions.exact)

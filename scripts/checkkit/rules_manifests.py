@@ -75,24 +75,15 @@ def stays_down(file: TextFile, _: Project) -> Iterator[int]:
 @in_text("LIF10")
 def waits_for_streams(file: TextFile, project: Project) -> Iterator[int]:
     """A server that waits for streams which do not end."""
-    served = streaming(project) if "--timeout-graceful-shutdown" not in file.text else set()
+    if "--timeout-graceful-shutdown" in file.text:
+        return
     for line_number, line in enumerate(file.text.split("\n"), 1):
-        words = command(line)
-        found = SERVER.search(words)
-        if served and found and "--reload" not in words:
+        found = SERVER.search(command(line))
+        if found and project.streaming and "--reload" not in line:
             package = found[2] or ""
             ours = any(name.partition(".")[0] == package for name in project.modules)
-            if not ours or package in served:
+            if not ours or package in project.streaming:
                 yield line_number
-
-
-def streaming(project: Project) -> set[str]:
-    """The packages in which streams of events are answered."""
-    kinds = {"EventSourceResponse"}
-    kinds |= {"StreamingResponse"} if "event-stream" in project.mentioned else set()
-    functions = project.functions.values() if kinds & project.called else ()
-    found = (f for f in functions if any(c.target.rpartition(".")[2] in kinds for c in f.calls))
-    return {function.name.partition(".")[0] for function in found}
 
 
 @in_text("LIF11")
