@@ -6,7 +6,9 @@ import ast
 from dataclasses import dataclass, field
 
 from checkkit.infer import Inference
-from checkkit.syntax import Module, Scope, constant, dotted, is_open, keyword, last_name, text_of
+from checkkit.nodes import constant, dotted, is_open, keyword, last_name, text_of
+from checkkit.scope import Scope
+from checkkit.syntax import Module
 
 UNKNOWN = ...
 DEEPEST = 4

@@ -7,13 +7,15 @@ import sys
 from dataclasses import dataclass, field
 
 from checkkit.infer import Inference
-from checkkit.syntax import Module, Scope, constant, dotted, is_open, keyword, last_name
+from checkkit.nodes import constant, is_open, keyword, last_name
+from checkkit.scope import Scope
+from checkkit.syntax import Module
 
 GUARDS = frozenset({ast.If, ast.IfExp, ast.With, ast.AsyncWith, ast.While, ast.For, ast.AsyncFor, ast.Match})
 ROUTES = {"get", "post", "put", "patch", "delete", "api_route", "websocket", "head"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class CallFact:
     """A call: what is called, where, whether it is awaited. `own` when its receiver was made by the caller,
     `guarded` when a condition or a `with` is around it.
@@ -27,7 +29,7 @@ class CallFact:
     guarded: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class FunctionFact:
     """A function of the project. `decorators` are resolved names; `returns` the type of what it gives."""
 
@@ -115,6 +117,8 @@ def class_fact(module: Module, scope: Scope) -> ClassFact:
 
 def annotation_text(node: ast.expr) -> str:
     """The names in an annotation, as `SecretStr | None`."""
+    if isinstance(node, ast.Name):
+        return node.id
     return "|".join(last_name(one) for one in ast.walk(node) if isinstance(one, ast.Name | ast.Attribute))
 
 
@@ -139,11 +143,17 @@ def function_fact(module: Module, scope: Scope, inference: Inference) -> Functio
 
 def call_fact(module: Module, scope: Scope, call: ast.Call, inference: Inference) -> CallFact:
     """A call in brief."""
-    root = dotted(call.func).partition(".")[0]
-    own = root in scope.binds
+    own = root(call.func) in scope.binds
     target = sys.intern(inference.target(call.func, scope))
     guarded = is_guarded(module, call, scope)
     return CallFact(target, call.lineno, call.col_offset + 1, call in module.awaited, own, guarded)
+
+
+def root(node: ast.expr) -> str:
+    """The first name of a dotted one."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def is_guarded(module: Module, call: ast.Call, scope: Scope) -> bool:

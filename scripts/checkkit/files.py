@@ -81,11 +81,18 @@ def is_requirements(name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in REQUIREMENTS)
 
 
-def read(path: Path) -> str:
-    """The text of a Python file. Raises OSError, or ValueError when it is too large or cannot be decoded."""
+def read_bytes(path: Path) -> bytes:
+    """A Python file. Raises OSError, or ValueError when it is too large."""
     if path.stat().st_size > LARGEST:
         raise ValueError(f"larger than {LARGEST // 1024 // 1024} MB")
-    data = path.read_bytes()
+    return path.read_bytes()
+
+
+def read(path: Path, data: bytes = b"") -> str:
+    """The text of a Python file, of which `data` was read before. Raises OSError, or ValueError when it is
+    too large or cannot be decoded.
+    """
+    data = data or read_bytes(path)
     if data.startswith(codecs.BOM_UTF8):
         return data[3:].decode("utf-8")
     encoding = "utf-8"

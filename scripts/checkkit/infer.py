@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 from typing import Protocol
 
-from checkkit.syntax import Module, Scope, dotted, last_name
+from checkkit.nodes import dotted, last_name
+from checkkit.scope import Scope
+from checkkit.syntax import Module
 
 DEEPEST = 6
 WRAPPERS = {

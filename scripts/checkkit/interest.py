@@ -14,7 +14,8 @@ from checkkit.syntax import Module
 CALLED = frozenset(
     {
         "apply_async", "delay", "crontab", "on_event", "create_task", "create_task_group", "ensure_future",
-        "gather", "TaskGroup", "xread", "xreadgroup", "xadd", "xgroup_create", "xgroup_delconsumer", "blpop",
+        "gather", "from_url", "Redis", "TaskGroup", "xautoclaim", "xclaim",
+        "xpending_range", "xread", "xreadgroup", "xadd", "xgroup_create", "xgroup_delconsumer", "blpop",
         "brpop", "bzpopmin", "bzpopmax", "lock", "ack", "xack", "basic_ack", "begin", "add_task",
         "add_event_handler", "send_task", "StreamingResponse", "EventSourceResponse",
     }
@@ -25,6 +26,10 @@ WORDS = (
     "celery", "shared_task", ".task", "apscheduler", "asynccontextmanager", "sessionmaker", "pika",
     "tenacity", "backoff", "dempot", "nx=True", "utbox", "advisory", "openai", "anthropic", "hmac", "ebhook",
     "asyncio.run", "uvloop", "guest:guest", "BaseSettings", "verify=False", "SoftTimeLimit",
+    "IntegrityError", "Inbox", "Processed", "to_thread", "run_in_executor", "call_next", "event-stream",
+    "ServerSentEvent", "aiolimiter", "opentelemetry", "logging.config", "basicConfig", "structlog",
+    "retry_after", "retry-after", "Retry-After", "Job(", "Task(", "Job,", "Task,", "Outbox(",
+    "dead_letter", "dlq", "DLQ", "bury",
 )  # fmt: skip
 SEEN = ("seen", "Seen", "processed", "handled", "dedup", "Dedup")
 MESSAGES = frozenset({"message", "msg", "event", "delivery", "envelope"})
@@ -37,19 +42,14 @@ SECRETS = (
 PROBE = re.compile(r"health|read[yi]|live", re.IGNORECASE)
 # Without one of these the rules of a group have nothing to look at.
 NEEDS = {
-    "checkkit.rules_rabbit": ("pika",),
-    "checkkit.rules_llm": ("openai", "anthropic"),
-    "checkkit.rules_webhooks": ("hmac", "ebhook", "verify", "construct_event"),
-    "checkkit.rules_cron": (
-        "scheduler",
-        "crontab",
-        "eta=",
-        "lifespan",
-        "asynccontextmanager",
-        "on_event",
-        "Trigger",
-    ),
-    "checkkit.rules_streams": ("redis", "xread", "xadd", "xgroup"),
+    ("pika",): {"rabbit", "publish", "topology", "routing"},
+    ("xautoclaim", "xclaim", "xpending"): {"claims"},
+    ("openai", "anthropic", "aiolimiter"): {"llm"},
+    ("ebhook",): {"callbacks"},
+    ("hmac", "ebhook", "verify", "construct_event"): {"webhooks"},
+    (".task", "shared_task"): {"celery_retries"},
+    ("scheduler", "crontab", "eta=", "lifespan", "asynccontextmanager", "on_event", "Trigger"): {"cron"},
+    ("redis", "xread", "xadd", "xgroup"): {"streams", "redis"},
 }
 
 
@@ -92,4 +92,6 @@ def takes_messages(module: Module) -> bool:
 
 def idle_in(module: Module) -> set[str]:
     """The groups of rules that have nothing to look at in a module."""
-    return {name for name, needs in NEEDS.items() if not any(word in module.text for word in needs)}
+    text = module.text
+    idle = (groups for words, groups in NEEDS.items() if not any(word in text for word in words))
+    return {f"checkkit.rules_{group}" for groups in idle for group in groups}

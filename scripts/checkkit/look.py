@@ -8,8 +8,11 @@ from functools import cached_property
 
 from checkkit.facts import FunctionFact, is_route
 from checkkit.infer import Inference
-from checkkit.project import Note, Project
-from checkkit.syntax import Module, Scope, calls_in, dotted, last_name
+from checkkit.nodes import calls_in, dotted, last_name
+from checkkit.notes import Note
+from checkkit.project import Project
+from checkkit.scope import Scope
+from checkkit.syntax import Module
 
 LOGGING = {
     "debug", "info", "warning", "warn", "error", "exception", "critical", "log", "print", "inc", "observe",

@@ -9,34 +9,10 @@ from functools import cached_property
 
 from checkkit.celery_config import CeleryConfig
 from checkkit.facts import CallFact, ClassFact, FunctionFact, ModuleFact
+from checkkit.notes import Note, TextFile
 from checkkit.versions import Versions
 
 DEEPEST = 8
-# Words that rules ask for wherever they stand.
-MENTIONS = (
-    "SIGTERM",
-    "REMAP_SIGTERM",
-    "x-dead-letter-exchange",
-    "x-delivery-limit",
-    "x-delivery-count",
-    "x-death",
-    "XAUTOCLAIM",
-    "XCLAIM",
-    "claim_min_idle_time",
-    "set_qos",
-    "basic_qos",
-    "prefetch_count",
-    "FLOWER_",
-    "quorum",
-)
-
-
-@dataclass(frozen=True)
-class TextFile:
-    """A file that says how processes are started."""
-
-    shown: str
-    text: str
 
 
 @dataclass
@@ -54,6 +30,8 @@ class Project:
     names: dict[str, str] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
     callees: dict[str, FunctionFact | None] = field(default_factory=dict)
+    blockers: dict[str, tuple[str, str]] = field(default_factory=dict)
+    senders: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def functions(self) -> dict[str, FunctionFact]:
@@ -195,6 +173,37 @@ class Project:
         return {name.partition(".")[0] for m in self.modules.values() for name in m.imports.values()}
 
     @cached_property
+    def unawaited(self) -> list[tuple[FunctionFact, CallFact, FunctionFact | None]]:
+        """The calls that coroutines do not await, and which plain function of the project each calls."""
+        found = []
+        for caller in self.functions.values():
+            for call in caller.calls if caller.is_async else ():
+                if not call.awaited:
+                    helper = self.function(call.target)
+                    plain = helper is not None and not helper.is_async and not helper.yields
+                    found.append((caller, call, helper if plain else None))
+        return found
+
+    def through(self, helper: FunctionFact) -> Iterator[tuple[FunctionFact, CallFact]]:
+        """Every call that a plain function makes, itself or through other plain functions."""
+        return self.reach(helper, into=lambda _c, f: not f.is_async and not f.yields)
+
+    def imports(self, name: str) -> bool:
+        """Whether some module imports something of this name, from wherever."""
+        return any(
+            one.rpartition(".")[2] == name for m in self.modules.values() for one in m.imports.values()
+        )
+
+    @cached_property
+    def streaming(self) -> set[str]:
+        """The top-level packages that answer with streams of events."""
+        kinds = {"EventSourceResponse"}
+        kinds |= {"StreamingResponse"} if "event-stream" in self.mentioned else set()
+        functions = self.functions.values() if kinds & self.called else ()
+        found = (f for f in functions if any(c.target.rpartition(".")[2] in kinds for c in f.calls))
+        return {function.name.partition(".")[0] for function in found}
+
+    @cached_property
     def packages(self) -> set[str]:
         """The packages that are imported or required."""
         return self.imported | self.versions.named | set(self.versions.exact)
@@ -214,12 +223,14 @@ class Project:
             known = self.classes.get(self.canonical(known.bases[0])) if known.bases else None
         return False
 
-
-@dataclass(frozen=True)
-class Note:
-    """Something that a rule saw in a module and weighs when all are read."""
-
-    path: str
-    line: int
-    column: int
-    value: object = None
+    def is_model(self, name: str) -> bool:
+        """Whether it is a class of pydantic, and no table of SQLModel."""
+        known = self.classes.get(self.canonical(name))
+        for _ in range(DEEPEST):
+            if known is None or not known.bases:
+                return False
+            base = self.canonical(known.bases[0])
+            if base.startswith("pydantic.") and base.endswith("BaseModel"):
+                return True
+            known = self.classes.get(base)
+        return False

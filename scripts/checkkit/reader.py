@@ -12,7 +12,8 @@ from pathlib import Path
 from checkkit import files
 from checkkit.facts import facts
 from checkkit.interest import is_interesting
-from checkkit.project import MENTIONS, Project, TextFile
+from checkkit.notes import MENTIONS, TextFile
+from checkkit.project import Project
 from checkkit.rule import Found
 from checkkit.syntax import Module
 
@@ -21,6 +22,8 @@ IMPORT = re.compile(rb"\n[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]*)")
 BARE_EXCEPT = re.compile(r"^([ \t]*except\*?[ \t]+)([\w.]+(?:[ \t]*,[ \t]*[\w.]+)+)[ \t]*:", re.MULTILINE)
 # Nodes of the trees that are kept between the two readings, at about 270 bytes of memory each.
 KEEP = 500_000
+# Bytes of files that are kept from the look for imports to the parser.
+HOLD = 16_000_000
 
 
 @dataclass
@@ -44,13 +47,15 @@ class Reader:
     report: Report = field(default_factory=Report)
     kept: int = 0
     imported: set[str] = field(default_factory=set)
+    data: dict[Path, bytes] = field(default_factory=dict)
+    held: int = 0
 
     def read(self, paths: Iterator[Path]) -> None:
         """Take in every file."""
         every = list(paths)
         for path in every:
             if path.suffix == ".py":
-                self.imported.update(imported_names(path))
+                self._imports(path)
         for path in every:
             self.report.files += 1
             if path.suffix == ".py":
@@ -60,8 +65,19 @@ class Reader:
             else:
                 text = files.read_text(path)
                 self.project.texts.append(TextFile(self.shown(path), text))
-                self.project.mentioned.update(word for word in MENTIONS if word in text)
+                self._mentions(text)
         self.project.celery.finish()
+
+    def _imports(self, path: Path) -> None:
+        """Note the top-level names that a file imports, without parsing it, and keep what is not too much."""
+        try:
+            data = files.read_bytes(path)
+        except (OSError, ValueError):
+            return
+        self.imported.update(name.decode("ascii") for name in set(IMPORT.findall(b"\n" + data)))
+        if self.held + len(data) < HOLD:
+            self.held += len(data)
+            self.data[path] = data
 
     def shown(self, path: Path) -> str:
         """The path as it is printed."""
@@ -74,24 +90,28 @@ class Reader:
         self.report.lines += module.text.count("\n") + 1
         try:
             known = facts(module)
+            if "elery" in module.text:
+                self.project.celery.read(module)
         except RecursionError:
             self.report.found.append(Found(module.shown, 1, 1, "CHK01", "nested too deeply", ""))
             return
         self.project.modules[module.name] = known
         self.project.called.update(module.by_name)
-        self.project.mentioned.update(word for word in MENTIONS if word in module.text)
-        if "elery" in module.text:
-            self.project.celery.read(module)
+        self._mentions(module.text)
         if is_interesting(module, known):
             keep = self.kept + len(module.parents) < KEEP
             self.kept += len(module.parents) if keep else 0
             self.again.append((path, module if keep else None))
 
+    def _mentions(self, text: str) -> None:
+        known = self.project.mentioned
+        known.update([word for word in MENTIONS if word not in known and word in text])
+
     def module(self, path: Path, *, again: bool = False) -> Module | None:
         """A parsed module; what cannot be parsed is one finding."""
         shown = self.shown(path)
         try:
-            text = files.read(path)
+            text = files.read(path, self.data.pop(path, b""))
             tree = parsed(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OSError) as error:
             if not again:
@@ -114,15 +134,6 @@ def parsed(text: str) -> ast.Module:
             if "parenthesized" not in (error.msg or ""):
                 raise
         return ast.parse(BARE_EXCEPT.sub(r"\1(\2):", text))
-
-
-def imported_names(path: Path) -> set[str]:
-    """The top-level names that a file imports, read without parsing it."""
-    try:
-        data = path.read_bytes() if path.stat().st_size <= files.LARGEST else b""
-    except OSError:
-        return set()
-    return {name.decode("ascii") for name in set(IMPORT.findall(b"\n" + data))}
 
 
 def dotted_name(shown: str, imported: set[str]) -> str:

@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from checkkit.look import Look
-from checkkit.project import Note, Project, TextFile
+from checkkit.notes import Note, TextFile
+from checkkit.project import Project
 
 SEVERITIES = ("error", "warning", "hint")
 GROUPS = (
@@ -59,16 +60,25 @@ class Found:
 Place = ast.AST | Note
 Places = Iterator[Place | tuple[Place, str]]
 
-IN_MODULE: dict[str, Callable[[Look], Places]] = {}
+
+@dataclass(frozen=True)
+class ModuleRule:
+    """A rule about one module. Without a call of one of the names in `called` it finds nothing."""
+
+    find: Callable[[Look], Places]
+    called: tuple[str, ...]
+
+
+IN_MODULE: dict[str, ModuleRule] = {}
 IN_PROJECT: dict[str, Callable[[Project], Places]] = {}
 IN_TEXT: dict[str, Callable[[TextFile, Project], Iterator[int]]] = {}
 
 
-def in_module(id_: str) -> Callable[[Callable[[Look], Places]], Callable[[Look], Places]]:
-    """A rule about one module; what it calls is known from all of them."""
+def in_module(id_: str, *called: str) -> Callable[[Callable[[Look], Places]], Callable[[Look], Places]]:
+    """A rule about one module; what it calls is known from all of them. See ModuleRule for `called`."""
 
     def add(function: Callable[[Look], Places]) -> Callable[[Look], Places]:
-        IN_MODULE[id_] = function
+        IN_MODULE[id_] = ModuleRule(function, called)
         return function
 
     return add

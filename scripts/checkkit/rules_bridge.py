@@ -1,4 +1,4 @@
-"""Rules about async code: loops, engines, sessions, tasks that nobody holds."""
+"""Rules about event loops: what blocks them, and what belongs to another one."""
 
 from __future__ import annotations
 
@@ -7,19 +7,12 @@ import re
 from collections.abc import Iterator
 
 from checkkit.facts import FunctionFact
-from checkkit.look import Look, catches, is_session_type
-from checkkit.project import Note, Project
+from checkkit.look import Look
+from checkkit.nodes import dotted, last_name
+from checkkit.notes import Note
+from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
-from checkkit.syntax import (
-    Scope,
-    constant,
-    dotted,
-    inside,
-    is_open,
-    keyword,
-    last_name,
-    names_in,
-)
+from checkkit.scope import Scope
 
 BLOCKING = re.compile(
     r"^(time\.sleep|requests\.(get|post|put|patch|delete|head|options|request)"
@@ -29,8 +22,10 @@ BLOCKING = re.compile(
     r"|smtplib\.SMTP(_SSL)?(\(\))?\.(send_message|sendmail)|psycopg2\.connect"
     r"|httpx2?\.Client(\(\))?\.(get|post|put|patch|delete|request))$"
 )
+
+
+SLEEP = 0  # of the two kinds of blocking calls
 LOOPS = ("run", "run_until_complete")
-SPAWN = ("create_task", "ensure_future")
 
 
 @in_module("ASY01")
@@ -87,229 +82,38 @@ def engine_of(project: Project, name: str) -> bool:
 @in_project("ASY02")
 def sleeps(project: Project) -> Places:
     """`time.sleep` in async code."""
-    yield from blocking(project, sleeping=True)
+    yield from blocking(project, SLEEP)
 
 
 @in_project("ASY03")
 def blocks(project: Project) -> Places:
     """Blocking calls in async code."""
-    yield from blocking(project, sleeping=False)
+    yield from blocking(project, 1 - SLEEP)
 
 
-def blocking(project: Project, *, sleeping: bool) -> Iterator[tuple[Note, str]]:
+def blocking(project: Project, kind: int) -> Iterator[tuple[Note, str]]:
     """Blocking calls in coroutines, also through plain functions of the project."""
-    for function in project.functions.values():
-        for call in function.calls if function.is_async else ():
-            if call.awaited:
-                continue
-            place = Note(function.path, call.line, call.column)
-            if is_blocking(call.target, sleeping=sleeping):
-                yield place, call.target
-                continue
-            helper = project.function(call.target)
-            if helper is not None and not helper.is_async and not helper.yields:
-                if told := blocking_helper(project, helper, sleeping=sleeping):
-                    yield place, told
+    for caller, call, helper in project.unawaited:
+        if helper is not None:
+            told = blockers(project, helper)[kind]
+        else:
+            told = call.target if BLOCKING.match(call.target) and is_kind(call.target, kind) else ""
+        if told:
+            yield Note(caller.path, call.line, call.column), told
 
 
-def blocking_helper(project: Project, helper: FunctionFact, *, sleeping: bool) -> str:
-    """A blocking call in a plain function that a coroutine calls."""
-    if project.is_task(helper):
-        return ""
-    for function, one in project.reach(helper, into=lambda _c, f: not f.is_async and not f.yields):
-        if is_blocking(one.target, sleeping=sleeping):
-            return f"{one.target} in {function.name}, {function.path}:{one.line}"
-    return ""
+def blockers(project: Project, helper: FunctionFact) -> tuple[str, str]:
+    """The first `time.sleep`, and the first other blocking call, that a plain function comes to."""
+    if helper.name not in project.blockers:
+        found = ["", ""]
+        for function, one in project.through(helper) if not project.is_task(helper) else ():
+            if BLOCKING.match(one.target):
+                kind = SLEEP if is_kind(one.target, SLEEP) else 1 - SLEEP
+                found[kind] = found[kind] or f"{one.target} in {function.name}, {function.path}:{one.line}"
+        project.blockers[helper.name] = found[0], found[1]
+    return project.blockers[helper.name]
 
 
-def is_blocking(target: str, *, sleeping: bool) -> bool:
-    """Whether a dotted name blocks."""
-    return bool(BLOCKING.match(target)) and (target == "time.sleep") is sleeping
-
-
-@in_module("ASY04")
-def unheld_task(look: Look) -> Places:
-    """A task that nothing refers to."""
-    for node in look.nodes(ast.Expr):
-        assert isinstance(node, ast.Expr)
-        call = node.value
-        if not isinstance(call, ast.Call) or last_name(call.func) not in SPAWN:
-            continue
-        scope = look.scope(call)
-        target = look.inference.target(call.func, scope)
-        plain = target in {f"asyncio.{name}" for name in SPAWN}
-        if plain or target.startswith("asyncio.get_") or is_loop(call.func, look, scope):
-            yield call
-
-
-def is_loop(func: ast.expr, look: Look, scope: Scope) -> bool:
-    """Whether it is a method of an event loop."""
-    if not isinstance(func, ast.Attribute):
-        return False
-    return look.type(func.value, scope) in {"asyncio.get_running_loop", "asyncio.get_event_loop"}
-
-
-@in_module("ASY05")
-def shared_session(look: Look) -> Places:
-    """One session in several tasks at once."""
-    for call, scope in look.calls("gather"):
-        if look.name(call.func) == "asyncio.gather" and shares(look, call, scope):
-            yield call
-    for call, scope in look.calls("create_task"):
-        made = look.receiver(call, scope)
-        if made in {"asyncio.TaskGroup", "anyio.create_task_group"} and look.in_loop(call, scope):
-            for name in names_in(call):
-                value = ast.Name(id=name, ctx=ast.Load())
-                outside = name not in loop_names(look, call)
-                if outside and session_outside(look, call, name) and look.is_session(value, scope):
-                    yield call
-
-
-def loop_names(look: Look, node: ast.AST) -> set[str]:
-    """The names that the loops around a node give anew each time."""
-    loops = [one for one in look.module.above(node) if isinstance(one, ast.For | ast.AsyncFor)]
-    return {name for loop in loops for name in names_in(loop.target)}
-
-
-def session_outside(look: Look, call: ast.Call, name: str) -> bool:
-    """Whether the session was made outside the innermost loop around the call."""
-    for parent in look.module.above(call):
-        if isinstance(parent, ast.With | ast.AsyncWith):
-            if any(i.optional_vars is not None and name in names_in(i.optional_vars) for i in parent.items):
-                return False
-        if isinstance(parent, ast.While | ast.For | ast.AsyncFor):
-            return not any(
-                isinstance(one, ast.Name) and one.id == name and isinstance(one.ctx, ast.Store)
-                for one in inside(parent.body)
-            )
-    return False
-
-
-def shares(look: Look, call: ast.Call, scope: Scope) -> bool:
-    """Whether two of the coroutines, or all of a comprehension, get the same session."""
-    seen: set[str] = set()
-    for argument in call.args:
-        inner = argument.value if isinstance(argument, ast.Starred) else argument
-        many = isinstance(inner, ast.ListComp | ast.GeneratorExp)
-        body = inner.elt if isinstance(inner, ast.ListComp | ast.GeneratorExp) else inner
-        made = {n for c in getattr(inner, "generators", []) for n in names_in(c.target)}
-        for name in passed_names(body) - made:
-            if look.is_session(ast.Name(id=name, ctx=ast.Load()), scope):
-                if many or name in seen:
-                    return True
-                seen.add(name)
-    return False
-
-
-def passed_names(node: ast.expr) -> set[str]:
-    """Names that a call gets as arguments, or whose method it is; attributes excepted."""
-    if not isinstance(node, ast.Call):
-        return set()
-    values = [*node.args, *(k.value for k in node.keywords)]
-    found = {v.id for v in values if isinstance(v, ast.Name)}
-    func = node.func
-    if isinstance(func, ast.Attribute):
-        found |= passed_names(func.value) if isinstance(func.value, ast.Call) else set()
-        if isinstance(func.value, ast.Name):
-            found.add(func.value.id)
-    return found
-
-
-@in_module("ASY06")
-def expires(look: Look) -> Places:
-    """Attributes that need a query after the commit."""
-    for call, _ in look.calls("async_sessionmaker"):
-        if look.name(call.func).startswith("sqlalchemy.") and lacks_or_true(call):
-            yield call
-    for call, _ in look.calls("sessionmaker"):
-        made = keyword(call, "class_")
-        if made is not None and look.name(made).endswith(".AsyncSession") and lacks_or_true(call):
-            yield call
-
-
-def lacks_or_true(call: ast.Call) -> bool:
-    """Whether `expire_on_commit` stays on."""
-    value = keyword(call, "expire_on_commit")
-    return not is_open(call) and (value is None or constant(value) is True)
-
-
-@in_module("ASY07")
-def swallowed_cancel(look: Look) -> Places:
-    """A loop that a cancellation does not end."""
-    for node in look.nodes(ast.ExceptHandler):
-        assert isinstance(node, ast.ExceptHandler)
-        if not catches(node, "BaseException", "CancelledError"):
-            continue
-        scope = look.module.function(node)
-        if scope is None or not scope.is_async or leaves(node) or not endless_around(look, node, scope):
-            continue
-        try_node = look.module.parents[node]
-        assert isinstance(try_node, ast.Try)
-        awaits = any(isinstance(one, ast.Await) for one in inside(try_node.body))
-        cancels = any(last_name(c.func) == "cancel" for c in scope.calls)
-        if awaits and not cancels and not taken_before(node, try_node):
-            yield node
-
-
-def taken_before(handler: ast.ExceptHandler, node: ast.Try) -> bool:
-    """Whether a handler before it lets cancellations through."""
-    before = node.handlers[: node.handlers.index(handler)]
-    return any(catches(one, "CancelledError") and leaves(one) for one in before)
-
-
-def leaves(handler: ast.ExceptHandler) -> bool:
-    """Whether a handler may end the loop."""
-    kinds = (ast.Raise, ast.Return, ast.Break)
-    stored = (
-        handler.name is not None
-        and handler.name in {one.id for s in handler.body for one in ast.walk(s) if isinstance(one, ast.Name)}
-        and any(isinstance(one, ast.Assign | ast.Call) for s in handler.body for one in ast.walk(s))
-    )
-    jumps = any(isinstance(one, kinds) for s in handler.body for one in ast.walk(s))
-    return jumps or (stored and any(isinstance(one, ast.Assign) for s in handler.body for one in ast.walk(s)))
-
-
-def endless_around(look: Look, node: ast.AST, scope: Scope) -> bool:
-    """Whether a `while` repeats it."""
-    for parent in look.module.above(node):
-        if parent is scope.node:
-            return False
-        if isinstance(parent, ast.While):
-            return True
-    return False
-
-
-@in_module("ASY08")
-def task_of_dead_session(look: Look) -> Places:
-    """A background task with the session of the request or of the block that ends."""
-    for call, scope in look.calls(*SPAWN):
-        started = call.args[0] if call.args else None
-        if not isinstance(started, ast.Call) or not look.name(call.func).startswith("asyncio."):
-            continue
-        value = look.module.parents.get(call)
-        if value is None or isinstance(value, ast.Await):
-            continue
-        for name in passed_names(started):
-            annotated = scope.parameters.get(name)
-            if (
-                look.is_route(scope)
-                and annotated is not None
-                and is_session_type(look.inference.annotation(annotated, scope))
-                and not awaited_later(scope, call, look)
-            ):
-                yield call
-
-
-def awaited_later(scope: Scope, call: ast.Call, look: Look) -> bool:
-    """Whether the function waits for the task that it made."""
-    parent = look.module.parents.get(call)
-    if not isinstance(parent, ast.Assign):
-        kept = isinstance(parent, ast.Call) and last_name(parent.func) in {"add", "append"}
-        return not (kept or isinstance(parent, ast.Expr))
-    names = {dotted(target) for target in parent.targets}
-    body = getattr(scope.node, "body", [])
-    return any(
-        (isinstance(one, ast.Await) and names & names_in(one.value))
-        or (isinstance(one, ast.Return) and one.value is not None and names & names_in(one.value))
-        for one in inside(list(body))
-    )
+def is_kind(target: str, kind: int) -> bool:
+    """Whether a blocking call is a sleep, or is none."""
+    return (target == "time.sleep") is (kind == SLEEP)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 
-from checkkit.facts import CallFact, FunctionFact
-from checkkit.look import Look, catches, ends_otherwise
-from checkkit.project import Note, Project
+from checkkit.facts import FunctionFact
+from checkkit.look import Look, catches
+from checkkit.nodes import constant, is_open, keyword, last_name, number
+from checkkit.notes import Note
+from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
-from checkkit.syntax import (
-    Scope,
-    calls_in,
-    constant,
-    is_open,
-    keyword,
-    last_name,
-    number,
-)
+from checkkit.scope import Scope
 
 SENDING = ("delay", "apply_async", "send_task")
+
+
 HELD = {
     "AsyncSession",
     "Session",
@@ -57,7 +52,7 @@ def is_sending(project: Project, target: str) -> bool:
 CANVAS = {"celery.chain", "celery.group", "celery.chord", "celery.signature"}
 
 
-@in_module("CEL05")
+@in_module("CEL05", "apply_async", "retry", "set")
 def too_far(look: Look) -> Places:
     """Countdowns beyond Redis' visibility timeout."""
     config = look.project.celery
@@ -77,7 +72,7 @@ def too_far(look: Look) -> Places:
             yield call, f"{wait:g} s, and the visibility timeout is {limit:g} s"
 
 
-@in_module("CEL09")
+@in_module("CEL09", *SENDING)
 def sends_in_loop(look: Look) -> Places:
     """Sending a task blocks the event loop: by a signature, which only the tree shows."""
     for call, scope in look.calls(*SENDING):
@@ -89,85 +84,26 @@ def sends_in_loop(look: Look) -> Places:
 @in_project("CEL09")
 def sends_in_loops(project: Project) -> Places:
     """Sending a task blocks the event loop, also in a plain function that is called there."""
-    if not project.uses("celery"):
+    if not project.uses("celery") or project.called.isdisjoint(SENDING):
         return
     for function in project.functions.values():
         for call in function.calls if function.is_async else ():
             if is_sending(project, call.target):
                 yield Note(function.path, call.line, call.column)
-            elif not call.awaited:
-                yield from through_helper(project, function, call)
+    for caller, call, helper in project.unawaited:
+        if helper is not None and not is_sending(project, call.target):
+            if told := sender(project, helper):
+                yield Note(caller.path, call.line, call.column), told
 
 
-def through_helper(project: Project, caller: FunctionFact, call: CallFact) -> Iterator[tuple[Note, str]]:
-    """A plain function of the project that sends a task."""
-    helper = project.function(call.target)
-    if helper is None or helper.is_async or helper.yields:
-        return
-    for function, sent in project.reach(helper, into=lambda _c, f: not f.is_async and not f.yields):
-        if is_sending(project, sent.target):
-            place = Note(caller.path, call.line, call.column)
-            yield place, f"{function.name} sends it, {function.path}:{sent.line}"
-            return
-
-
-@in_module("CEL10")
-def retries_bugs(look: Look) -> Places:
-    """Retrying whatever happens."""
-    for _, decorator in look.tasks():
-        if not isinstance(decorator, ast.Call) or keyword(decorator, "dont_autoretry_for") is not None:
-            continue
-        errors = keyword(decorator, "autoretry_for")
-        every = errors.elts if isinstance(errors, ast.Tuple | ast.List) else [errors]
-        if any(e is not None and last_name(e) in {"Exception", "BaseException"} for e in every):
-            yield decorator
-
-
-@in_module("CEL11")
-def swallowed_retry(look: Look) -> Places:
-    """`self.retry()` raises, and the `except` around it takes that."""
-    for node in look.nodes(ast.Try):
-        assert isinstance(node, ast.Try)
-        retries = [c for c in calls_in(node.body) if is_retry(look, c)]
-        for handler in node.handlers:
-            if catches(handler, "Retry"):
-                break
-            if (
-                retries
-                and catches(handler, "Exception", "BaseException")
-                and not ends_otherwise(handler.body)
-            ) and not any(is_retry(look, c) for c in calls_in(handler.body)):
-                yield retries[0]
-
-
-def is_retry(look: Look, call: ast.Call) -> bool:
-    """Whether it is `self.retry(...)` in a task."""
-    named = isinstance(call.func, ast.Attribute) and call.func.attr == "retry"
-    if not named or constant(keyword(call, "throw")) is False:
-        return False
-    return look.is_task(look.module.function(call))
-
-
-@in_module("CEL12")
-def endless_retries(look: Look) -> Places:
-    """Retries without an end."""
-    for _, decorator in look.tasks():
-        value = keyword(decorator, "max_retries") if isinstance(decorator, ast.Call) else None
-        if value is not None and constant(value) is None:
-            yield value
-
-
-@in_module("CEL13")
-def no_backoff(look: Look) -> Places:
-    """Retries at the same moment."""
-    for _, decorator in look.tasks():
-        if not isinstance(decorator, ast.Call) or keyword(decorator, "autoretry_for") is None:
-            continue
-        backoff = keyword(decorator, "retry_backoff")
-        jitter = constant(keyword(decorator, "retry_jitter"))
-        if backoff is None or constant(backoff) is False or jitter is False:
-            if not any(k.arg is None for k in decorator.keywords):
-                yield decorator
+def sender(project: Project, helper: FunctionFact) -> str:
+    """Where a plain function of the project sends a task; empty when it does not."""
+    if helper.name not in project.senders:
+        sent = ((f, one) for f, one in project.through(helper) if is_sending(project, one.target))
+        function, one = next(sent, (None, None))
+        told = f"{function.name} sends it, {function.path}:{one.line}" if function and one else ""
+        project.senders[helper.name] = told
+    return project.senders[helper.name]
 
 
 @in_module("CEL14")
@@ -204,7 +140,7 @@ def is_result(look: Look, call: ast.Call) -> bool:
     return look.name(call.func) == "celery.result.AsyncResult"
 
 
-@in_module("CEL16")
+@in_module("CEL16", "AsyncResult")
 def result_as_store(look: Look) -> Places:
     """A route that answers with what Celery's backend says."""
     for call, scope in look.calls("AsyncResult"):
@@ -216,54 +152,34 @@ def result_as_store(look: Look) -> Places:
             yield call
 
 
-@in_module("CEL17")
-def never_reached(look: Look) -> Places:
-    """`retry(exc=...)` raises `exc`, not `MaxRetriesExceededError`."""
-    for node in look.nodes(ast.Try):
-        assert isinstance(node, ast.Try)
-        retries = [c for c in calls_in(node.body) if is_retry(look, c) and keyword(c, "exc") is not None]
-        wide = any(catches(h, "Exception", "BaseException") for h in node.handlers)
-        for handler in node.handlers:
-            if retries and not wide and catches(handler, "MaxRetriesExceededError"):
-                yield handler
-
-
 @in_module("CEL19")
 def held_arguments(look: Look) -> Places:
     """Parameters that cannot be sent."""
-    for scope, _ in look.tasks():
+    for scope, decorator in look.tasks():
+        parses = isinstance(decorator, ast.Call) and constant(keyword(decorator, "pydantic")) is True
         for name, annotation in scope.parameters.items():
             made = look.inference.annotation(annotation, scope)
             held = made.rpartition(".")[2] in HELD and made.startswith(("sqlalchemy", "fastapi", "starlette"))
+            held |= not parses and look.project.is_model(made)
             if annotation is not None and (held or look.project.is_table(made)):
                 yield annotation, f"{name}: {made.rpartition('.')[2]}"
+    for call, scope in look.calls("delay", "apply_async"):
+        for value in sent_values(call) if sends(look, call, scope) else ():
+            made = look.type(value, scope)
+            if isinstance(value, ast.Set | ast.SetComp):
+                yield value, "a set is no JSON"
+            elif look.project.is_table(made) or look.project.is_model(made):
+                yield value, f"{made.rpartition('.')[2]} is no JSON"
 
 
-@in_module("CEL02")
-def acks_settings_of_tasks(look: Look) -> Places:
-    """What CEL01 and CEL02 weigh when all modules are read."""
-    for _, decorator in look.tasks():
-        if not isinstance(decorator, ast.Call):
-            look.note("task", decorator, False)
-            continue
-        late = constant(keyword(decorator, "acks_late")) is True
-        lost = keyword(decorator, "reject_on_worker_lost") or keyword(decorator, "retry_on_worker_lost")
-        look.note("task", decorator, late)
-        opened = any(k.arg is None for k in decorator.keywords)
-        if late and lost is None and not opened:
-            look.note("late task", decorator)
-    return
-    yield
-
-
-@in_module("CEL04")
-def no_ack_of_failures(look: Look) -> Places:
-    """A task that is not acknowledged when it fails."""
-    for _, decorator in look.tasks():
-        for name in ("acks_on_timeout", "acks_on_failure", "acks_on_failure_or_timeout"):
-            value = keyword(decorator, name) if isinstance(decorator, ast.Call) else None
-            if value is not None and constant(value) is False:
-                yield value
+def sent_values(call: ast.Call) -> list[ast.expr]:
+    """The arguments that a call gives to its task."""
+    if last_name(call.func) == "delay":
+        return [*call.args, *(k.value for k in call.keywords)]
+    args = keyword(call, "args") or (call.args[0] if call.args else None)
+    named = keyword(call, "kwargs") or (call.args[1] if len(call.args) > 1 else None)
+    values = list(args.elts) if isinstance(args, ast.Tuple | ast.List) else []
+    return values + (list(named.values) if isinstance(named, ast.Dict) else [])
 
 
 @in_module("CEL23")

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from checkkit.celery_config import Setting
 from checkkit.look import Look
-from checkkit.project import Note, Project, TextFile
+from checkkit.nodes import constant, keyword, number
+from checkkit.notes import Note, TextFile
+from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project, in_text
-from checkkit.syntax import constant, keyword, number
 
 # They exist as options of a task only.
 NO_SETTINGS = {"task_max_retries", "task_default_retry_delay", "task_retry_backoff", "task_autoretry_for"}

@@ -1,4 +1,4 @@
-"""Rules about APScheduler, and about schedules of Celery."""
+"""Rules about APScheduler: where it runs, and what becomes of its jobs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import ast
 import re
 from collections.abc import Iterator
 
-from checkkit.celery_config import Setting
+from checkkit.effects import effect_of
 from checkkit.look import Look
-from checkkit.project import Note, Project
+from checkkit.nodes import constant, is_open, keyword, lacks, last_name, number, text_of
+from checkkit.notes import Note
+from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
-from checkkit.syntax import Scope, constant, is_open, keyword, lacks, last_name, number, text_of
+from checkkit.scope import Scope
 
 ADD = ("add_job", "scheduled_job")
+
+
 ASYNC_DRIVERS = re.compile(r"\+(asyncpg|aiosqlite|aiomysql|asyncmy|psycopg_async)\b")
-TIMES = ("run_date", "next_run_time", "start_date", "end_date")
 
 
 def is_scheduler(made: str, kind: str = "") -> bool:
@@ -102,7 +105,7 @@ def misfire_in_project(project: Project) -> Places:
         yield from project.notes.get("misfire", [])
 
 
-@in_module("CRON03")
+@in_module("CRON03", "shutdown")
 def shutdown_cancels(look: Look) -> Places:
     """`shutdown()` of the asyncio scheduler cancels what runs."""
     for call, scope in look.calls("shutdown"):
@@ -116,90 +119,7 @@ def shutdown_cancels(look: Look) -> Places:
             yield call
 
 
-@in_module("CRON04")
-def numbers_of_days(look: Look) -> Places:
-    """Digits for days of the week, which APScheduler counts from Monday."""
-    for call, _ in look.calls("from_crontab"):
-        if look.name(call.func).startswith("apscheduler.") and call.args:
-            fields = text_of(call.args[0]).split()
-            if len(fields) == 5 and re.search(r"\d", fields[4].partition("/")[0]):
-                yield call
-    for call, _ in look.calls("CronTrigger", *ADD):
-        day = constant(keyword(call, "day_of_week"))
-        if day == 7 or (isinstance(day, str) and re.search(r"(^|[,-])7", day)):
-            yield call
-
-
-@in_module("CRON05")
-def every_minute(look: Look) -> Places:
-    """`crontab(hour=3)` is due sixty times."""
-    for call, _ in look.calls("crontab"):
-        if not look.name(call.func).startswith("celery.") or call.args or not lacks(call, "minute"):
-            continue
-        given = {k.arg: constant(k.value) for k in call.keywords}
-        if any(value != "*" for name, value in given.items() if name not in {"app", "nowfun"}):
-            yield call
-
-
-@in_module("CRON06")
-def no_timezone(look: Look) -> Places:
-    """Times of day without a time zone."""
-    for call, _ in look.calls("CronTrigger", "from_crontab"):
-        if look.name(call.func).startswith("apscheduler.triggers.cron") and lacks(call, "timezone"):
-            if at_an_hour(call):
-                yield call
-    for call, scope in jobs(look):
-        made = scheduler_call(look, call, scope)
-        if constant(trigger(call)) == "cron" and lacks(call, "timezone") and made is not None:
-            if lacks(made, "timezone") and not made.args and "configure" not in look.project.called:
-                yield call
-
-
-def at_an_hour(call: ast.Call) -> bool:
-    """Whether a trigger without a zone is due at hours or days, and not every few minutes."""
-    if last_name(call.func) == "from_crontab":
-        fields = text_of(call.args[0] if call.args else None).split()
-        return len(call.args) == 1 and len(fields) == 5 and set(fields[1:]) != {"*"}
-    named = {k.arg for k in call.keywords if constant(k.value) != "*"}
-    return not call.args and bool(named & {"hour", "day", "day_of_week", "week", "month", "year"})
-
-
-def scheduler_call(look: Look, call: ast.Call, scope: Scope) -> ast.Call | None:
-    """Where the scheduler that gets this job was made, if in this module."""
-    if not isinstance(call.func, ast.Attribute) or not isinstance(call.func.value, ast.Name):
-        return None
-    for around in scope.chain:
-        for value in around.binds.get(call.func.value.id, ()):
-            return value if isinstance(value, ast.Call) and is_scheduler(look.name(value.func)) else None
-    return None
-
-
-@in_module("CRON07")
-def naive_times(look: Look) -> Places:
-    """A time without zone where another zone is assumed."""
-    for call, _ in look.calls(*ADD, "DateTrigger", "IntervalTrigger", "CronTrigger"):
-        for name in TIMES:
-            value = keyword(call, name)
-            if value is not None and "utcnow" in clock(value):
-                yield value
-    for call, _ in look.calls("apply_async", "signature", "retry"):
-        value = keyword(call, "eta")
-        if value is not None and "now" in clock(value) and look.project.uses("celery"):
-            yield value
-
-
-def clock(node: ast.expr) -> set[str]:
-    """`utcnow` or a `now` without zone, if a time is made of one and nothing but durations."""
-    found = set()
-    for one in ast.walk(node):
-        if isinstance(one, ast.Call) and last_name(one.func) in {"replace", "astimezone", "localize"}:
-            return set()
-        if isinstance(one, ast.Call) and not one.args and not one.keywords:
-            found.add(last_name(one.func))
-    return found & {"utcnow", "now"}
-
-
-@in_module("CRON08")
+@in_module("CRON08", "SQLAlchemyJobStore", "RedisJobStore", "MongoDBJobStore", "add_jobstore", *ADD)
 def no_stable_id(look: Look) -> Places:
     """Jobs that are added once more at every start."""
     for call, _ in look.calls("SQLAlchemyJobStore", "RedisJobStore", "MongoDBJobStore"):
@@ -225,7 +145,7 @@ def no_stable_id_in_project(project: Project) -> Places:
         yield from project.notes.get("no id", [])
 
 
-@in_module("CRON09")
+@in_module("CRON09", "SQLAlchemyJobStore", "add_jobstore")
 def async_store(look: Look) -> Places:
     """A job store with a driver that it cannot use."""
     for call, _ in look.calls("SQLAlchemyJobStore"):
@@ -239,7 +159,7 @@ def async_store(look: Look) -> Places:
             yield call
 
 
-@in_module("CRON10")
+@in_module("CRON10", *ADD)
 def put_off(look: Look) -> Places:
     """An interval that starts anew at every deploy."""
     for call, scope in jobs(look):
@@ -252,7 +172,7 @@ def put_off(look: Look) -> Places:
             yield call
 
 
-@in_module("CRON11")
+@in_module("CRON11", "start")
 def blocking_in_async(look: Look) -> Places:
     """A scheduler that never gives the loop back."""
     for call, scope in look.calls("start"):
@@ -260,20 +180,15 @@ def blocking_in_async(look: Look) -> Places:
             yield call
 
 
-@in_project("CRON12")
-def beat_schedule(project: Project) -> Places:
-    """Entries of beat that are no schedules."""
-    for schedule in project.celery.settings.get("beat_schedule", []):
-        yield from wrong_entries(schedule)
-
-
-def wrong_entries(schedule: Setting) -> Iterator[Note]:
-    """Entries whose `schedule` is a dict or a string."""
-    if not isinstance(schedule.node, ast.Dict):
-        return
-    for entry in schedule.node.values:
-        if not isinstance(entry, ast.Dict):
-            continue
-        for key, value in zip(entry.keys, entry.values, strict=True):
-            if text_of(key) == "schedule" and (isinstance(value, ast.Dict) or text_of(value)):
-                yield Note(schedule.path, value.lineno, value.col_offset + 1)
+@in_module("CRON14", *ADD)
+def works_in_the_job(look: Look) -> Places:
+    """Work that nobody makes up for when its process dies."""
+    for call, scope in jobs(look):
+        if last_name(call.func) == "add_job" and call.args:
+            target = look.project.function(look.inference.target(call.args[0], scope))
+        else:
+            parent = look.module.parents.get(call)
+            decorated = look.module.scope_of.get(parent) if parent is not None else None
+            target = look.fact(decorated) if decorated is not None else None
+        if told := effect_of(look.project, target):
+            yield call, told

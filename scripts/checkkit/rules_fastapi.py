@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import ast
-import re
 
+from checkkit.effects import effect_of
 from checkkit.look import Look, is_session_type, line_of
+from checkkit.nodes import constant, dotted, keyword, last_name
 from checkkit.rule import Places, in_module
 from checkkit.rules_cron import is_startup
-from checkkit.syntax import Scope, constant, dotted, keyword, last_name
+from checkkit.scope import Scope
 
-OUTSIDE = re.compile(
-    r"^(smtplib|aiosmtplib|sendgrid|resend|stripe|fastapi_mail|twilio|mailjet|postmarker)\.|^(requests|httpx2?)\.(post|put|patch|delete)$"
-    r"|^(httpx2?\.(Async)?Client|requests\.(sessions\.)?[Ss]ession)(\(\))?\.(post|put|patch|delete)$"
-)
 STREAMS = ("fastapi.", "starlette.", "sse_starlette.")
 CONSUMING = {"xreadgroup", "blpop", "brpop", "iterator", "consume", "basic_consume"}
 
 
-@in_module("API02")
+@in_module("API02", "add_task")
 def session_in_background(look: Look) -> Places:
     """A background task with the request's session."""
     for call, scope in look.calls("add_task"):
@@ -33,21 +30,18 @@ def is_background(look: Look, call: ast.Call, scope: Scope) -> bool:
     return look.receiver(call, scope).rpartition(".")[2].removesuffix("()") == "BackgroundTasks"
 
 
-@in_module("API03")
+@in_module("API03", "add_task")
 def lost_in_background(look: Look) -> Places:
     """Mail, payments and webhooks that a crash forgets."""
     for call, scope in look.calls("add_task"):
         if not call.args or not is_background(look, call, scope):
             continue
         target = look.inference.target(call.args[0], scope)
-        function = look.project.function(target)
-        for inner, one in look.project.reach(function) if function else ():
-            if OUTSIDE.match(look.project.canonical(one.target)):
-                yield call, f"{one.target} in {inner.name}, {inner.path}:{one.line}"
-                break
+        if told := effect_of(look.project, look.project.function(target)):
+            yield call, told
 
 
-@in_module("API04")
+@in_module("API04", "FastAPI", "on_event", "add_event_handler")
 def ignored_event(look: Look) -> Places:
     """A start-up function that never runs."""
     apps = set()
@@ -61,7 +55,7 @@ def ignored_event(look: Look) -> Places:
             yield call
 
 
-@in_module("API05")
+@in_module("API05", "create_task", "ensure_future")
 def consumer_in_api(look: Look) -> Places:
     """A consumer that lives and dies in the API's process."""
     for call, scope in look.calls("create_task", "ensure_future"):
@@ -88,7 +82,7 @@ def added_too_late(look: Look) -> Places:
             yield call
 
 
-@in_module("API07")
+@in_module("API07", "StreamingResponse", "EventSourceResponse")
 def stream_holds_session(look: Look) -> Places:
     """A stream whose route was given a session."""
     if not look.project.versions.at_least("fastapi", "0.118"):

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator
 
 from checkkit.look import Look
-from checkkit.project import Project, TextFile
+from checkkit.nodes import keyword, last_name, text_of
+from checkkit.notes import TextFile
+from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_text
 from checkkit.rules_fastapi import CONSUMING
-from checkkit.syntax import keyword, last_name, text_of
 
 LOG_METHODS = ("debug", "info", "warning", "error", "exception", "critical", "log")
 # Attributes of a LogRecord that `extra` must not name.
@@ -24,7 +25,7 @@ SHELL_CMD = re.compile(r"^\s*(CMD|ENTRYPOINT)\s+(?!\[)(.+)$", re.IGNORECASE)
 RUNS = re.compile(r"\b(celery|uvicorn|gunicorn|python3?|fastapi|taskiq|faststream|hypercorn)\b")
 
 
-@in_module("LIF01")
+@in_module("LIF01", "run")
 def no_signal(look: Look) -> Places:
     """A consumer that SIGTERM ends in mid-work."""
     if "SIGTERM" in look.project.mentioned:
@@ -71,7 +72,7 @@ def several_in_one(file: TextFile, _: Project) -> Iterator[int]:
                 yield number
 
 
-@in_module("LIF03")
+@in_module("LIF03", *LOG_METHODS)
 def reserved_extra(look: Look) -> Places:
     """A log call that raises."""
     for call, _ in look.calls(*LOG_METHODS):

@@ -6,12 +6,14 @@ import ast
 from collections.abc import Iterator
 
 from checkkit.look import Look
+from checkkit.nodes import calls_in, dotted, keyword, lacks, last_name, number
 from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
 from checkkit.rules_outbox import in_begin
-from checkkit.syntax import Scope, dotted, keyword, lacks
+from checkkit.scope import Scope
 
 CLIENTS = {"OpenAI", "AsyncOpenAI", "Anthropic", "AsyncAnthropic", "AzureOpenAI", "AsyncAzureOpenAI"}
+LONGEST = 21_333  # tokens; 3600 s * tokens / 128,000 are more than the SDK's ten minutes
 GONE = {"temperature", "top_p", "top_k"}
 
 
@@ -81,6 +83,7 @@ def ten_minutes(look: Look) -> Places:
 @in_module("LLM03")
 def other_httpx(look: Look) -> Places:
     """Objects of httpx for a client on httpx2."""
+    yield from never_caught(look)
     if not look.project.versions.at_least("anthropic", "1"):
         return
     for call, sdk in clients(look):
@@ -119,4 +122,39 @@ def held_transaction(look: Look) -> Places:
     """A transaction that is open while a model thinks."""
     for call, scope in requests(look):
         if in_begin(look, call, scope):
+            yield call
+
+
+def never_caught(look: Look) -> Places:
+    """Errors of httpx, which a client on httpx2 does not raise."""
+    new = look.project.versions.at_least("anthropic", "1") or look.project.versions.at_least("openai", "3")
+    called = {call for call, _ in requests(look)} if new else set()
+    for node in look.nodes(ast.Try) if called else ():
+        assert isinstance(node, ast.Try)
+        if called.isdisjoint(calls_in(node.body)):
+            continue
+        for handler in node.handlers:
+            every = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+            if any(look.name(one).startswith("httpx.") for one in every):
+                yield handler
+
+
+@in_module("LLM08")
+def too_long_at_once(look: Look) -> Places:
+    """An answer so long that the SDK wants it streamed."""
+    limited = any(keyword(call, "timeout") is not None for call, _ in clients(look))
+    for call, scope in requests(look):
+        tokens = number(keyword(call, "max_tokens"))
+        streams = last_name(call.func) == "stream" or keyword(call, "stream") is not None
+        ours = look.receiver(call, scope).startswith("anthropic") or only_anthropic(look)
+        if tokens is not None and tokens > LONGEST and ours and not streams and not limited:
+            if keyword(call, "timeout") is None:
+                yield call
+
+
+@in_module("LLM09", "AsyncLimiter")
+def limit_of_one(look: Look) -> Places:
+    """A limit on requests that every process has for itself."""
+    for call, _ in look.calls("AsyncLimiter"):
+        if look.name(call.func).startswith("aiolimiter.") and {"openai", "anthropic"} & look.project.packages:
             yield call

@@ -1,4 +1,4 @@
-"""Rules about transactions and what is sent with them."""
+"""Rules about sending what a transaction decides."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import ast
 import re
 
 from checkkit.look import Look
-from checkkit.project import Project
-from checkkit.rule import Places, in_module, in_project
+from checkkit.nodes import inside, last_name, text_of
+from checkkit.rule import Places, in_module
 from checkkit.rules_celery import is_sending, sends
 from checkkit.rules_consumers import begins
-from checkkit.syntax import Scope, inside, last_name, text_of
+from checkkit.scope import Scope
 
 RELAY = re.compile(r"outbox|relay|dispatch|with_for_update|skip_locked|SKIP LOCKED", re.IGNORECASE)
+
+
 OUTBOX = re.compile(r"outbox", re.IGNORECASE)
+
+
 ADVISORY = re.compile(r"pg_(try_)?advisory_lock(_shared)?\b")
+
+
 WRITES = {"add", "add_all", "flush", "merge", "delete", "bulk_save_objects"}
 
 
@@ -124,7 +130,7 @@ def publishes(scope: Scope) -> bool:
     return any(last_name(c.func) in names and isinstance(c.func, ast.Attribute) for c in scope.calls)
 
 
-@in_module("OUT03")
+@in_module("OUT03", "select", "query")
 def two_relays(look: Look) -> Places:
     """Two relays send the same rows."""
     for call, scope in look.calls("select", "query"):
@@ -137,7 +143,7 @@ def two_relays(look: Look) -> Places:
             yield call
 
 
-@in_module("OUT04")
+@in_module("OUT04", "execute", "scalar", "scalars")
 def leaked_lock(look: Look) -> Places:
     """A lock that stays with the pooled connection."""
     if "advisory" not in look.module.text or "pg_advisory_unlock" in look.module.text:
@@ -157,48 +163,6 @@ def leaked_lock(look: Look) -> Places:
                 yield call
 
 
-@in_module("OUT05")
-def commit_inside(look: Look) -> Places:
-    """A commit inside somebody else's transaction."""
-    if ".begin(" not in look.module.text:
-        return
-    for scope in look.module.scopes:
-        for call in scope.calls if scope.is_function else ():
-            if not in_begin(look, call, scope):
-                continue
-            if last_name(call.func) == "commit" and is_commit(look, call, scope):
-                yield call
-                continue
-            where = commits_given(look, call, scope)
-            if where:
-                yield call, f"it commits in {where}"
-
-
-def commits_given(look: Look, call: ast.Call, scope: Scope) -> str:
-    """Where a function of the project commits the session that it is given."""
-    callee = look.callee(call, scope)
-    if callee is None or not hands_session(look, call, scope):
-        return ""
-    for function, one in look.project.reach(callee):
-        owner, _, last = one.target.rpartition(".")
-        session = owner.rpartition(".")[2].lower().removesuffix("()")
-        known = "session" in session or session == "db"
-        if last == "commit" and known and not one.own and not one.guarded:
-            return f"{function.name}, {function.path}:{one.line}"
-    return ""
-
-
-def hands_session(look: Look, call: ast.Call, scope: Scope) -> bool:
-    """Whether a session is passed on: to the function, or to the object whose method it is."""
-    passed = [*call.args, *(k.value for k in call.keywords)]
-    owner = call.func.value if isinstance(call.func, ast.Attribute) else None
-    if isinstance(owner, ast.Name):
-        owner = next((v for v in scope.binds.get(owner.id, []) if isinstance(v, ast.Call)), None)
-    if isinstance(owner, ast.Call):
-        passed += [*owner.args, *(k.value for k in owner.keywords)]
-    return any(isinstance(p, ast.Name | ast.Attribute) and look.is_session(p, scope) for p in passed)
-
-
 @in_module("OUT06")
 def sent_after_commit(look: Look) -> Places:
     """A crash between commit and sending."""
@@ -216,55 +180,3 @@ def sent_after_commit(look: Look) -> Places:
                 and not relays(look, scope)
             ):
                 yield call
-
-
-@in_module("API01")
-def commits_after_response(look: Look) -> Places:
-    """Dependencies that commit after their `yield`, and who uses them."""
-    for scope in look.module.scopes:
-        managed = any("contextmanager" in last_name(d) for d in scope.decorators)
-        if scope.yields and scope.is_function and not managed and commits_late(look, scope):
-            look.note("late commit", scope.node, f"{look.module.name}.{scope.name}".removeprefix("."))
-    return
-    yield
-
-
-def commits_late(look: Look, scope: Scope) -> bool:
-    """Whether the commit comes after the `yield`."""
-    yields = [n for n in look.nodes(ast.Yield) if look.module.function(n) is scope]
-    first = min((n.lineno for n in yields if isinstance(n, ast.Yield)), default=0)
-    if any(
-        last_name(c.func) == "commit" and c.lineno > first and is_commit(look, c, scope) for c in scope.calls
-    ):
-        return True
-    for node in yields:
-        for parent in look.module.above(node):
-            if isinstance(parent, ast.With | ast.AsyncWith) and (
-                begins(look, parent, scope) or enters(look, parent, scope)
-            ):
-                return True
-    return False
-
-
-def enters(look: Look, node: ast.With | ast.AsyncWith, scope: Scope) -> bool:
-    """Whether a `with` is a context manager of the project that commits at its end."""
-    for item in node.items:
-        if isinstance(item.context_expr, ast.Call):
-            callee = look.callee(item.context_expr, scope)
-            if callee and callee.yields and any("contextmanager" in d for d in callee.decorators):
-                names = [c.target.rpartition(".")[2] for c in callee.calls]
-                if "commit" in names or "begin" in names:
-                    return True
-    return False
-
-
-@in_project("API01")
-def commits_after_response_in_project(project: Project) -> Places:
-    """Where FastAPI is new enough to answer first."""
-    if not project.versions.at_least("fastapi", "0.118"):
-        return
-    used = [project.canonical(name) for module in project.modules.values() for name in module.depends]
-    for note in project.notes.get("late commit", []):
-        count = used.count(str(note.value))
-        if count:
-            yield note, f"used {count} times without scope"

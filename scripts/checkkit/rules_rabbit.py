@@ -1,25 +1,16 @@
-"""Rules about RabbitMQ, through aio-pika and pika."""
+"""Rules about consuming from RabbitMQ, through aio-pika and pika."""
 
 from __future__ import annotations
 
 import ast
+import re
 
 from checkkit.celery_config import literal
-from checkkit.look import Look, is_redis_type
-from checkkit.project import Note, Project
+from checkkit.look import Look
+from checkkit.nodes import calls_in, constant, is_open, keyword, lacks, last_name, names_in, number
+from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
-from checkkit.syntax import (
-    Scope,
-    calls_in,
-    constant,
-    dotted,
-    is_open,
-    keyword,
-    lacks,
-    last_name,
-    names_in,
-    text_of,
-)
+from checkkit.scope import Scope
 
 COUNTING = {
     "redelivered",
@@ -31,7 +22,11 @@ COUNTING = {
     "tries",
     "deliveries",
 }
+
+
 REPLY = "reply-to"
+PATIENCE = 1800  # seconds; consumer_timeout
+DRAINS = {"cancel", "basic_cancel", "gather", "join", "drain"}
 
 
 def speaks(look: Look) -> bool:
@@ -39,7 +34,7 @@ def speaks(look: Look) -> bool:
     return any(name.startswith(("aio_pika", "pika", "aiormq")) for name in look.module.imports.values())
 
 
-@in_module("RMQ01")
+@in_module("RMQ01", "declare_queue", "queue_declare", "process")
 def thrown_away(look: Look) -> Places:
     """`process()` rejects, also when it is cancelled."""
     if not speaks(look):
@@ -64,11 +59,11 @@ def thrown_away_in_project(project: Project) -> Places:
     """Only where every queue is seen to have no dead letters."""
     queues = project.notes.get("queue", [])
     readable = all(q.value is None or isinstance(q.value, dict) for q in queues)
-    if queues and readable and "x-dead-letter-exchange" not in project.mentioned:
+    if queues and readable and "dead-letter-exchange" not in project.mentioned:
         yield from project.notes.get("process", [])
 
 
-@in_module("RMQ02")
+@in_module("RMQ02", "nack", "reject", "basic_nack", "basic_reject", "process")
 def endless_requeue(look: Look) -> Places:
     """Back to the queue at once, without a count."""
     bounded = {"x-delivery-limit", "x-delivery-count", "x-death", "quorum"} & look.project.mentioned
@@ -100,13 +95,14 @@ def attributes(body: list[ast.stmt]) -> set[str]:
     return {one.attr for s in body for one in ast.walk(s) if isinstance(one, ast.Attribute)}
 
 
-@in_module("RMQ03")
+@in_module("RMQ03", "set_qos", "basic_qos", "consume", "basic_consume")
 def no_prefetch(look: Look) -> Places:
     """All messages at once."""
     if not speaks(look):
         return
     for call, _ in look.calls("set_qos", "basic_qos"):
-        count = keyword(call, "prefetch_count") or (call.args[0] if call.args else None)
+        position = 1 if last_name(call.func) == "basic_qos" else 0
+        count = keyword(call, "prefetch_count") or (call.args[position] if call.args[position:] else None)
         if constant(count) == 0:
             yield call, "0 means without limit"
     if {"set_qos", "basic_qos", "prefetch_count"} & look.project.mentioned:
@@ -122,7 +118,7 @@ def is_reply(look: Look, call: ast.Call) -> bool:
     node = function.node if function else call
     words = names_in(node) | {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
     owned = any(constant(keyword(c, "exclusive")) is True for c in calls_in(node))
-    told = any("reply" in word.lower() or "callback_queue" in word for word in words)
+    told = any(re.search(r"reply|response|callback_queue", word.lower()) for word in words)
     return REPLY in look.module.text or owned or told
 
 
@@ -153,7 +149,7 @@ def acks_bare(handler: Scope) -> bool:
     return bool(acks and before)
 
 
-@in_module("RMQ05")
+@in_module("RMQ05", "consume", "iterator", "basic_consume", "get", "basic_get")
 def no_ack(look: Look) -> Places:
     """Messages that are gone when they arrive."""
     if not speaks(look):
@@ -165,59 +161,7 @@ def no_ack(look: Look) -> Places:
                 yield call
 
 
-@in_module("RMQ06")
-def transient(look: Look) -> Places:
-    """Messages that a restart of the broker deletes."""
-    for call, scope in look.calls("Message", "BasicProperties"):
-        made = look.name(call.func)
-        if made not in {"aio_pika.Message", "aio_pika.message.Message", "pika.BasicProperties"}:
-            continue
-        answer = {"correlation_id", "expiration"} & {k.arg for k in call.keywords}
-        if lacks(call, "delivery_mode") and not answer and not is_reply_scope(scope):
-            yield call
-
-
-def is_reply_scope(scope: Scope) -> bool:
-    """Whether a function answers a request: nobody waits for it after a restart."""
-    body = list(getattr(scope.node, "body", []))
-    return "reply_to" in attributes(body) or "reply_to" in names_in(body)
-
-
-@in_module("RMQ07")
-def unconfirmed(look: Look) -> Places:
-    """Published to nowhere, or to nobody knows."""
-    if not speaks(look):
-        return
-    for call, _ in look.calls("channel"):
-        if constant(keyword(call, "publisher_confirms")) is False:
-            yield call
-    for call, scope in look.calls("publish"):
-        if isinstance(call.func, ast.Attribute) and constant(keyword(call, "mandatory")) is False:
-            if not (is_fanout(scope) or is_reply_scope(scope)) and not is_redis_type(
-                look.receiver(call, scope)
-            ):
-                yield call
-    for call, scope in look.calls("channel"):
-        names = {last_name(c.func) for c in scope.calls}
-        made = look.receiver(call, scope)
-        if made.startswith("aio_pika.connect") and "publish" in names and lacks(call, "on_return_raises"):
-            if (
-                not call.args
-                and not names & {"declare_queue", "consume", "iterator"}
-                and not is_fanout(scope)
-            ):
-                yield call
-
-
-def is_fanout(scope: Scope) -> bool:
-    """Whether it sends events, which may have no listener."""
-    body = list(getattr(scope.node, "body", []))
-    return "FANOUT" in attributes(body) or any(
-        text_of(k.value) == "fanout" for c in scope.calls for k in c.keywords
-    )
-
-
-@in_module("RMQ08")
+@in_module("RMQ08", "connect")
 def not_robust(look: Look) -> Places:
     """A consumer that ends when the connection does."""
     for call, scope in look.calls("connect"):
@@ -232,74 +176,48 @@ def endless(look: Look, node: ast.AST) -> bool:
     return any(isinstance(one, ast.While | ast.For | ast.AsyncFor) for one in look.module.above(node))
 
 
-@in_module("RMQ09")
-def expiration(look: Look) -> Places:
-    """A time to live as a string."""
-    for call, scope in look.calls("Message"):
-        value = keyword(call, "expiration")
-        if value is None or not look.name(call.func).startswith("aio_pika."):
-            continue
-        text = isinstance(value, ast.JoinedStr) or isinstance(constant(value), str)
-        made = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "str"
-        if isinstance(value, ast.Name):
-            bound = scope.binds.get(value.id, [])
-            made = any(isinstance(b, ast.Call) and last_name(b.func) == "str" for b in bound)
-        if text or made:
-            yield value
-
-
-@in_module("RMQ10")
-def not_durable(look: Look) -> Places:
-    """A named queue that a restart of the broker deletes."""
-    if not speaks(look):
+@in_module("RMQ15", "consume")
+def closed_at_work(look: Look) -> Places:
+    """The connection goes while handlers still run."""
+    if not speaks(look) or "SIGTERM" not in look.project.mentioned:
         return
-    for call, scope in look.calls("declare_queue", "queue_declare"):
-        name = keyword(call, "name") or keyword(call, "queue") or (call.args[0] if call.args else None)
-        durable = keyword(call, "durable")
-        own = {"exclusive", "auto_delete", "passive"} & {
-            k.arg for k in call.keywords if constant(k.value) is not False
-        }
-        if name is None or (text_of(name) == "" and isinstance(name, ast.Constant)) or own or is_open(call):
+    for call, scope in look.calls("consume"):
+        names = {last_name(c.func) for c in scope.calls}
+        waits = any(look.name(c.func) == "asyncio.wait" for c in scope.calls)
+        if not call.args or names & DRAINS or waits or constant(keyword(call, "no_ack")) is True:
             continue
-        default = durable is None and len(call.args) < 2
-        if (default or constant(durable) is False) and is_channel(look, call, scope):
+        if any(is_connection(look, p, scope) for p in look.module.above(call)) or closes(look, scope):
             yield call
 
 
-def is_channel(look: Look, call: ast.Call, scope: Scope) -> bool:
-    """Whether a method is called on a channel, and not on a framework's broker."""
-    if not isinstance(call.func, ast.Attribute):
-        return False
-    made = look.receiver(call, scope)
-    if made.startswith(("aio_pika", "pika")):
-        return True
-    return not made.startswith("faststream") and "chan" in dotted(call.func.value).lower()
+def is_connection(look: Look, node: ast.AST, scope: Scope) -> bool:
+    """Whether it is a `with` that closes a connection of aio-pika."""
+    items = node.items if isinstance(node, ast.AsyncWith) else []
+    return any(look.type(one.context_expr, scope).startswith("aio_pika.connect") for one in items)
 
 
-@in_module("RMQ11")
-def declared_twice(look: Look) -> Places:
-    """The same queue with other arguments."""
-    if not speaks(look):
+def closes(look: Look, scope: Scope) -> bool:
+    """Whether a function closes a connection that it opened."""
+    calls = [c for c in scope.calls if last_name(c.func) == "close"]
+    return any(look.receiver(c, scope).startswith("aio_pika.connect") for c in calls)
+
+
+@in_module("RMQ16", "wait_for", "timeout", "fail_after", "move_on_after")
+def longer_than_the_broker_waits(look: Look) -> Places:
+    """A handler that may take longer than RabbitMQ waits for it."""
+    if not speaks(look) or {"consumer_timeout", "consumer-timeout"} & look.project.mentioned:
         return
-    for call, _ in look.calls("declare_queue", "queue_declare"):
-        name = text_of(
-            keyword(call, "name") or keyword(call, "queue") or (call.args[0] if call.args else None)
-        )
-        passive = constant(keyword(call, "passive")) is True
-        value = literal(keyword(call, "arguments"))
-        if name and not passive and not is_open(call) and len(call.args) < 2 and value is not ...:
-            look.note("declared", call, (name, constant(keyword(call, "durable")) is True, repr(value)))
-    return
-    yield
+    for call, scope in look.calls("wait_for", "timeout", "fail_after", "move_on_after"):
+        limit = call.args[-1] if call.args else keyword(call, "timeout") or keyword(call, "delay")
+        seconds = number(keyword(call, "timeout") or limit)
+        names = {last_name(c.func) for c in scope.calls}
+        if seconds is not None and seconds >= PATIENCE and names & {"process", "ack", "basic_ack"}:
+            yield call, f"{seconds:g} s"
 
 
-@in_project("RMQ11")
-def declared_twice_in_project(project: Project) -> Places:
-    """Compared over all modules."""
-    first: dict[str, Note] = {}
-    for note in project.notes.get("declared", []):
-        assert isinstance(note.value, tuple)
-        before = first.setdefault(note.value[0], note)
-        assert isinstance(before.value, tuple)
-        if before.value != note.value and "Ellipsis" not in note.value[2] + before.value[2]:
-            yield note, f"{note.value[0]} is declared otherwise in {before.path}:{before.line}"
+@in_module("RMQ19", "set_qos", "basic_qos")
+def global_prefetch(look: Look) -> Places:
+    """A prefetch for the whole channel, which RabbitMQ no longer has."""
+    for call, _ in look.calls("set_qos", "basic_qos"):
+        if speaks(look) and any(constant(keyword(call, n)) is True for n in ("global_", "global_qos")):
+            yield call

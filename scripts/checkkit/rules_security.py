@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator
 
 from checkkit.look import Look
-from checkkit.project import Project, TextFile
+from checkkit.nodes import constant, dotted, inside, keyword, last_name
+from checkkit.notes import TextFile
+from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_text
 from checkkit.rules_lifecycle import LOG_METHODS, is_logger
-from checkkit.syntax import constant, dotted, inside, keyword, last_name
 
 GUEST = re.compile(r"amqps?://guest:guest@(?!localhost|127\.|\[::1\]|/|%|\{|\$|rabbit)\w", re.IGNORECASE)
 SECRET = re.compile(
@@ -37,7 +38,7 @@ def guest(look: Look) -> Places:
                     yield node
 
 
-@in_module("SEC03")
+@in_module("SEC03", *LOG_METHODS)
 def logged_secret(look: Look) -> Places:
     """A secret in a log line."""
     for call, _ in look.calls(*LOG_METHODS):
@@ -92,7 +93,7 @@ def shown(field: ast.AnnAssign) -> bool:
     return not (isinstance(value, ast.Call) and constant(keyword(value, "repr")) is False)
 
 
-@in_module("SEC05")
+@in_module("SEC05", *HTTP)
 def unverified(look: Look) -> Places:
     """Certificates that nobody looks at."""
     for call, scope in look.calls(*HTTP):

@@ -1,4 +1,4 @@
-"""Rules about Redis: streams, lists, locks."""
+"""Rules about Redis streams and lists: what is read, kept and trimmed."""
 
 from __future__ import annotations
 
@@ -6,22 +6,11 @@ import ast
 from collections.abc import Iterator
 
 from checkkit.look import Look
+from checkkit.nodes import constant, dotted, is_open, keyword, lacks, last_name, number, text_of
 from checkkit.project import Project
 from checkkit.rule import Places, in_module, in_project
-from checkkit.syntax import (
-    Scope,
-    constant,
-    dotted,
-    is_open,
-    keyword,
-    lacks,
-    last_name,
-    number,
-    text_of,
-)
+from checkkit.scope import Scope
 
-READS = ("xread", "xreadgroup")
-POPS = ("blpop", "brpop", "bzpopmin", "bzpopmax")
 TAKEOVER = {
     "xautoclaim",
     "xclaim",
@@ -31,10 +20,9 @@ TAKEOVER = {
     "XCLAIM",
     "claim_min_idle_time",
 }
-DEFAULT_TIMEOUT = 5.0  # of redis-py 8, seconds
 
 
-@in_module("RST01")
+@in_module("RST01", "xreadgroup")
 def no_pending(look: Look) -> Places:
     """Read and forgotten."""
     for call, _ in look.calls("xreadgroup"):
@@ -42,7 +30,7 @@ def no_pending(look: Look) -> Places:
             yield call
 
 
-@in_module("RST02")
+@in_module("RST02", "xreadgroup")
 def nobody_takes_over(look: Look) -> Places:
     """What a dead consumer had stays pending."""
     for call, _ in look.calls("xreadgroup"):
@@ -65,7 +53,7 @@ def nobody_takes_over_in_project(project: Project) -> Places:
         yield from project.notes.get("reads new", [])
 
 
-@in_module("RST03")
+@in_module("RST03", "xadd")
 def trims_unread(look: Look) -> Places:
     """Entries deleted before they are read."""
     if "xreadgroup" not in look.project.called:
@@ -87,7 +75,7 @@ def is_limit(look: Look, node: ast.expr | None) -> bool:
     return number(node) is not None
 
 
-@in_module("RST04")
+@in_module("RST04", "xgroup_create")
 def skips_earlier(look: Look) -> Places:
     """A group that begins at the end."""
     for call, _ in look.calls("xgroup_create"):
@@ -95,82 +83,7 @@ def skips_earlier(look: Look) -> Places:
             yield call
 
 
-@in_module("RST05")
-def block_too_long(look: Look) -> Places:
-    """Waits for longer than the socket does."""
-    for call, scope in look.calls(*READS, *POPS):
-        seconds = waits(call)
-        if seconds is None or not isinstance(call.func, ast.Attribute):
-            continue
-        limit = socket_timeout(look, call.func.value, scope)
-        if limit is not None and (seconds == 0 or seconds >= limit):
-            yield call, f"it waits {'for ever' if not seconds else f'{seconds:g} s'}, the socket {limit:g} s"
-
-
-def waits(call: ast.Call) -> float | None:
-    """For how long a call blocks, in seconds; 0 is for ever, None when it cannot be told."""
-    if last_name(call.func) in READS:
-        value = number(keyword(call, "block"))
-        return value / 1000 if value is not None else None
-    if is_open(call):
-        return None
-    value_node = keyword(call, "timeout") or (call.args[1] if len(call.args) == 2 else None)
-    return 0.0 if value_node is None and len(call.args) == 1 else number(value_node)
-
-
-def socket_timeout(look: Look, node: ast.expr, scope: Scope) -> float | None:
-    """The socket timeout of a client that was made in this module; None when it cannot be told."""
-    made = made_by(look, node, scope)
-    if made is None or is_open(made):
-        return None
-    given = keyword(made, "socket_timeout")
-    if given is not None:
-        return number(given)
-    pooled = keyword(made, "connection_pool") is not None or "socket_timeout" in text_of(
-        made.args[0] if made.args else None
-    )
-    return DEFAULT_TIMEOUT if not pooled and look.project.versions.at_least("redis", "8") else None
-
-
-def made_by(look: Look, node: ast.expr, scope: Scope) -> ast.Call | None:
-    """The call that made a Redis client."""
-    if not look.is_redis(node, scope):
-        return None
-    for around in [*scope.chain, *([scope.owner] if scope.owner else [])]:
-        for value in around.binds.get(dotted(node), ()):
-            inner = value.value if isinstance(value, ast.Await) else value
-            if isinstance(inner, ast.Call) and last_name(inner.func) in {"Redis", "from_url", "StrictRedis"}:
-                return inner
-    return None
-
-
-@in_module("RST06")
-def hidden_retry(look: Look) -> Places:
-    """A client that sends a command again when the answer is late."""
-    if not look.project.versions.at_least("redis", "6"):
-        return
-    for call, scope in look.calls("xadd"):
-        made = made_by(look, call.func.value, scope) if isinstance(call.func, ast.Attribute) else None
-        if made is None or last_name(made.func) == "from_url" or is_open(made):
-            continue
-        if (
-            keyword(made, "retry") is None
-            and keyword(made, "connection_pool") is None
-            and (
-                keyword(call, "idmp") is None
-                and keyword(call, "idmpauto") is None
-                and constant_id(call) is None
-            )
-        ):
-            yield call
-
-
-def constant_id(call: ast.Call) -> ast.expr | None:
-    """The id that is given to the entry; Redis refuses it the second time."""
-    return keyword(call, "id") or (call.args[2] if len(call.args) > 2 else None)
-
-
-@in_module("RST07")
+@in_module("RST07", "xgroup_delconsumer")
 def drops_pending(look: Look) -> Places:
     """A consumer is deleted with what it has not done."""
     for call, scope in look.calls("xgroup_delconsumer"):
@@ -181,28 +94,7 @@ def drops_pending(look: Look) -> Places:
                 yield call
 
 
-@in_module("RST08")
-def scans_all(look: Look) -> Places:
-    """`KEYS` stops the server."""
-    for call, scope in look.calls("keys"):
-        if not isinstance(call.func, ast.Attribute) or len(call.args) != 1:
-            continue
-        pattern = call.args[0]
-        wild = isinstance(pattern, ast.JoinedStr) or "*" in text_of(pattern)
-        if wild and look.is_redis(call.func.value, scope):
-            yield call
-
-
-@in_module("RST09")
-def lock_for_ever(look: Look) -> Places:
-    """A lock that outlives its holder."""
-    for call, scope in look.calls("lock"):
-        if isinstance(call.func, ast.Attribute) and look.is_redis(call.func.value, scope):
-            if lacks(call, "timeout") and 1 <= len(call.args) < 2:
-                yield call
-
-
-@in_module("RST10")
+@in_module("RST10", "blpop", "brpop")
 def popped(look: Look) -> Places:
     """A queue whose messages are gone before they are handled."""
     for call, scope in look.calls("blpop", "brpop"):
@@ -225,3 +117,30 @@ def used(look: Look, call: ast.Call) -> bool:
     parent = look.module.parents.get(call)
     parent = look.module.parents.get(parent) if isinstance(parent, ast.Await) and parent else parent
     return not isinstance(parent, ast.Expr)
+
+
+@in_module("RST14", "xgroup_create")
+def no_stream_yet(look: Look) -> Places:
+    """A group of a stream that nobody has written to."""
+    for call, _ in look.calls("xgroup_create"):
+        if lacks(call, "mkstream") and len(call.args) < 4:
+            yield call
+
+
+@in_module("RST15", "xadd")
+def grows(look: Look) -> Places:
+    """What RST15 weighs when all modules are read."""
+    for call, _ in look.calls("xadd"):
+        if not is_open(call):
+            look.note("added", call)
+    return
+    yield
+
+
+@in_project("RST15")
+def grows_for_ever(project: Project) -> Places:
+    """A stream that is read and never trimmed."""
+    trims = {"xtrim", "xdel", "xdelex", "xackdel"} & project.called
+    trims |= {"XTRIM", "maxlen", "minid"} & project.mentioned
+    if "xreadgroup" in project.called and not trims:
+        yield from project.notes.get("added", [])[:1]

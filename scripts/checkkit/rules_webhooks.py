@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 
 from checkkit.look import Look, catches
+from checkkit.nodes import calls_in, constant, dotted, keyword, lacks, last_name
 from checkkit.rule import Places, in_module
-from checkkit.syntax import Scope, calls_in, constant, dotted, keyword, lacks, last_name
+from checkkit.scope import Scope
 
 DIGESTS = {"hexdigest", "digest"}
 
@@ -52,7 +53,7 @@ def parts(node: ast.JoinedStr | ast.BinOp) -> list[ast.expr]:
     return [value.value for value in node.values if isinstance(value, ast.FormattedValue)]
 
 
-@in_module("WHK02")
+@in_module("WHK02", "new", "verify", "verify_signature", "construct_event")
 def written_again(look: Look) -> Places:
     """A signature checked over something else than what came."""
     for call, scope in [*look.calls("new"), *look.calls("verify", "verify_signature", "construct_event")]:
@@ -83,7 +84,7 @@ def is_rewritten(node: ast.expr, scope: Scope) -> bool:
     )
 
 
-@in_module("WHK03")
+@in_module("WHK03", "Client", "AsyncClient", "post", "request", "send")
 def follows_redirects(look: Look) -> Places:
     """A webhook that goes where the receiver says."""
     for call, scope in look.calls("Client", "AsyncClient", "post", "request", "send"):

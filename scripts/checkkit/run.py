@@ -3,52 +3,25 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import gc
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from checkkit import (
-    files,
-    rules_bridge,
-    rules_celery,
-    rules_config,
-    rules_consumers,
-    rules_cron,
-    rules_fastapi,
-    rules_lifecycle,
-    rules_llm,
-    rules_outbox,
-    rules_rabbit,
-    rules_security,
-    rules_streams,
-    rules_webhooks,
-)
+from checkkit import files
 from checkkit.interest import idle_in
 from checkkit.look import Look, line_of
-from checkkit.project import Note, Project
+from checkkit.notes import Note
+from checkkit.project import Project
 from checkkit.reader import Reader, Report
 from checkkit.rule import IN_MODULE, IN_PROJECT, IN_TEXT, Found, Place, Places
 from checkkit.suppress import without_accepted
 from checkkit.syntax import Module
 
 # Each of them puts its rules into the tables of `rule.py` when it is imported.
-LOADED = (
-    rules_bridge,
-    rules_celery,
-    rules_config,
-    rules_consumers,
-    rules_cron,
-    rules_fastapi,
-    rules_lifecycle,
-    rules_llm,
-    rules_outbox,
-    rules_rabbit,
-    rules_security,
-    rules_streams,
-    rules_webhooks,
-)
+for path in sorted(Path(__file__).parent.glob("rules_*.py")):
+    importlib.import_module(f"checkkit.{path.stem}")
 
 
 def check(root: Path, excluded: tuple[str, ...] = ()) -> Report:
@@ -97,11 +70,11 @@ def text_again(root: Path, shown: str) -> str:
 def in_module(module: Module, project: Project) -> Iterator[Found]:
     """What the rules about modules find."""
     look = Look(module, project)
-    idle = idle_in(module)
+    idle, called = idle_in(module), module.by_name.keys()
     for id_, rule in IN_MODULE.items():
-        if rule.__module__ in idle:
+        if rule.find.__module__ in idle or (rule.called and called.isdisjoint(rule.called)):
             continue
-        for place in without_depth(rule(look)):
+        for place in without_depth(rule.find(look)):
             node, message = unpacked(place)
             assert isinstance(node, ast.AST)
             line = line_of(node)
@@ -111,14 +84,16 @@ def in_module(module: Module, project: Project) -> Iterator[Found]:
 
 def without_depth(places: Places) -> Places:
     """What a rule finds, up to an expression that is nested too deeply for it."""
-    with contextlib.suppress(RecursionError):
+    try:
         yield from places
+    except RecursionError:
+        return
 
 
 def in_project(project: Project) -> Iterator[Found]:
     """What the rules about the whole project find."""
     for id_, rule in IN_PROJECT.items():
-        for place in rule(project):
+        for place in without_depth(rule(project)):
             note, message = unpacked(place)
             assert isinstance(note, Note)
             yield Found(note.path, note.line, note.column, id_, message, "")

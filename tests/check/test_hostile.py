@@ -138,3 +138,51 @@ def test_a_file_that_is_too_large_is_a_finding(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(files, "LARGEST", 20)
     (tmp_path / "work.py").write_text(WRONG)
     assert rules_in(tmp_path) == [("work.py", "CHK01")]
+
+
+def test_tests_are_left_out(tmp_path: Path) -> None:
+    for name in ("tests/test_work.py", "tests/support.py", "app/test_work.py", "conftest.py", "app/work.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(WRONG)
+    assert rules_in(tmp_path) == [("app/work.py", "ASY02")]
+
+
+LISTS = "list[" * 80 + "int" + "]" * 80
+ATTRIBUTES = "        self.a = self.a.b\n" * 3000 + "        self.a.get(1)\n"
+CELLS = '{"cells": [{"cell_type": "code", "source": ["import time\\n"], "outputs": []}], "nbformat": 4}'
+CRON = "from apscheduler.triggers.cron import CronTrigger\n"
+DEEP = "x" + ".y" * 900
+STRANGE = {
+    "f-strings": "x = " + 'f"{' * 60 + "1" + '}"' * 60 + "\n",
+    "parts": "async def g(a):\n    yield f'data: {a}" + "{a}" * 5000 + "'\n",
+    "walrus": "@(n := [y for x in range(9) if (y := x)].append)\ndef f(): ...\n",
+    "elif": "if a:\n    pass\n" + "elif a.b():\n    x = a\n" * 10_000,
+    "generics": "type A[T: (int, str), *R, **P] = dict[T, A]\nclass C[T](A[T]):\n    def m[U](self): ...\n",
+    "except-star": "try:\n    f()\nexcept* (OSError, IntegrityError) as error:\n    raise error from None\n",
+    "form-feeds": "\x0c\x0cx = 1\n\x0c\ndef f():\x0c\n    return x\n",
+    "carriage-returns": "x = 1\ry = '''\r\n'''\r\n\rdef f():\r    pass\r",
+    "notebook": CELLS,
+    "magic": "%matplotlib inline\n!pip install x\nimport time\n",
+    "attributes": "import redis\nx = redis" + ".Redis" * 3000 + "()\n",
+    "decorators": "import celery\n" + "@celery.task\n" * 3000 + "def f(): ...\n",
+    "self": f"class A:\n    def f(self):\n{ATTRIBUTES}",
+    "lambdas": "import celery\nx = " + "lambda: " * 80 + "celery.chord(1)\n",
+    "circle": "import redis\na = b = redis.Redis()\n" + "a, b = b, a\n" * 2000 + "a.xread({'s': 0})\n",
+    "subscripts": f"x: {LISTS}\ndef f(a: {LISTS}): ...\n",
+    "surrogates": "import hmac\nx = '\\ud800' == str(hmac.new(b'', b'').hexdigest)\n",
+    "zones": f"{CRON}a = CronTrigger(hour=99, timezone='Asia/Tokyo')\nb = CronTrigger(timezone='../x')\n",
+    "broker": f"import celery, redis\nc = celery.Celery('a', broker={DEEP})\nredis.from_url({DEEP})\n",
+    "product": f"import celery\nc = celery.Celery('a')\nc.conf.task_time_limit = {' * '.join('2' * 980)}\n",
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_strange_files_are_one_finding_or_none(name: str, tmp_path: Path) -> None:
+    # Given a file that is right, or at least broken, in a strange way, beside one with a mistake
+    (tmp_path / f"{name}.py").write_bytes(STRANGE[name].encode())
+    (tmp_path / "work.py").write_text(WRONG)
+
+    # When both are read, then the mistake is found, and of the strange one no more than that it is broken
+    found = rules_in(tmp_path)
+    assert ("work.py", "ASY02") in found
+    assert [rule for path, rule in found if path != "work.py"] in ([], ["CHK01"])
