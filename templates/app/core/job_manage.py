@@ -12,7 +12,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.database import get_session
-from app.core.job_store import CHANNEL
+from app.core.job_store import CANCELS, CHANNEL
 
 ENDED = ("succeeded", "failed", "cancelled", "expired")
 COLUMNS = """id, kind, state, progress, note, attempt, result, error, created_at, started_at, finished_at,
@@ -37,12 +37,15 @@ PAGE = text(
 )
 CANCEL = text(
     """
-    UPDATE job
-    SET cancel_requested_at = coalesce(cancel_requested_at, now()),
-        state = CASE state WHEN 'queued' THEN 'cancelled' ELSE 'cancelling' END,
-        error = CASE state WHEN 'queued' THEN 'cancelled by request' ELSE error END,
-        finished_at = CASE state WHEN 'queued' THEN now() END
-    WHERE id = :id AND owner = :owner AND state IN ('queued', 'running')
+    WITH asked AS (
+        UPDATE job
+        SET cancel_requested_at = coalesce(cancel_requested_at, now()),
+            state = CASE state WHEN 'queued' THEN 'cancelled' ELSE 'cancelling' END,
+            error = CASE state WHEN 'queued' THEN 'cancelled by request' ELSE error END,
+            finished_at = CASE state WHEN 'queued' THEN now() END
+        WHERE id = :id AND owner = :owner AND state IN ('queued', 'running')
+        RETURNING state)
+    SELECT pg_notify(:channel, :cancels) FROM asked WHERE state = 'cancelling'
     """
 )
 # All attempts so far are excused: the job starts afresh, under the same idempotency keys.
@@ -118,7 +121,8 @@ async def cancel(id_: uuid.UUID, owner: str) -> JobInfo | None:
     stays as it is. None without such a job.
     """
     async with get_session() as session:
-        await session.execute(CANCEL, {"id": id_, "owner": owner})
+        values = {"id": id_, "owner": owner, "channel": CHANNEL, "cancels": CANCELS}
+        await session.execute(CANCEL, values)
         row = (await session.execute(FIND, {"id": id_, "owner": owner})).first()
     return JobInfo.of(row) if row else None
 

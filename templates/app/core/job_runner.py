@@ -13,6 +13,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -45,6 +46,8 @@ class JobRunner:
         self._lazy = lazy  # `loops` run while there are jobs; else somebody else runs them
         self.runner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.held: set[Attempt] = set()
+        self.hurry = asyncio.Event()
+        """Set it to have cancellations looked for now."""
         self._loops: list[asyncio.Task[None]] = []
 
     async def run(self, id_: uuid.UUID) -> None:
@@ -137,7 +140,9 @@ class JobRunner:
                 async with get_session() as session:
                     await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
                     while True:
-                        await asyncio.sleep(self.settings.job_poll_seconds)
+                        with suppress(TimeoutError):
+                            await asyncio.wait_for(self.hurry.wait(), self.settings.job_poll_seconds)
+                        self.hurry.clear()
                         await self._renew(session)
             except Exception as error:
                 logger.debug("leases not renewed: %s", describe(error))
