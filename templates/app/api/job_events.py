@@ -19,12 +19,12 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
 from fastapi.sse import EventSourceResponse
 from starlette.types import Send
 
-from app.api.job_accept import Problem
-from app.api.jobs import asked, id_of, there
+from app.api.jobs import id_of, there
+from app.api.worker_answers import Problem, asked
 from app.core import job_manage
 from app.core.job_events import Event, read
 from app.core.job_follow import Followers
-from app.core.job_manage import JobInfo
+from app.core.job_manage import JobOut
 
 # Then the client comes again, from where it was: perhaps to a newer process, and with rights looked at anew.
 LONGEST = 900.0
@@ -54,7 +54,7 @@ def job_events_router(current_owner: Callable[..., Any], followers: Followers | 
         after: Annotated[str | None, Query()] = None,
         last_event_id: Annotated[str | None, Header()] = None,
         owner: Any = caller,
-    ) -> tuple[JobInfo, int]:
+    ) -> tuple[JobOut, int]:
         """The job, and where its reader is. Raises 204, which tells browsers not to come again, when it has
         seen the end.
         """
