@@ -124,11 +124,13 @@ LLM = Broker(
         "anthropic": (f"{CORE}.llm_anthropic",),
         "openai": (f"{CORE}.llm_openai",),
     },
-    test_support=("workers/llm_lab.py",),
+    test_support=("workers/http_lab.py", "workers/llm_lab.py"),
 )
-LLM_BATCH = replace(LLM, test_support=("workers/llm_batch_lab.py",))
+LLM_BATCH = replace(LLM, test_support=("workers/http_lab.py", "workers/llm_batch_lab.py"))
 # Deliveries are jobs of the table.
-WEBHOOKS = Broker("none", "webhooks", extras={}, test_support=("workers/webhook_lab.py",))
+WEBHOOKS = Broker(
+    "none", "webhooks", extras={}, test_support=("workers/http_lab.py", "workers/webhook_lab.py")
+)
 WEBHOOKS_IN = Broker("none", "webhooks of a provider", extras={})
 CELERY = (CELERY_REDIS, CELERY_RABBITMQ)
 BROKERS = {broker.name: broker for broker in (REDIS, RABBITMQ)}

@@ -19,7 +19,14 @@ IMPORT_ROOT_LINE = "IMPORT_ROOT = PROJECT"
 VARIABLE_LINE = 'DATABASE_VARIABLE = "{}"'
 DATABASE_VARIABLE = "DATABASE_URL"
 # What one file of the support wants of another.
-LABS = ("redis_lab.py", "rabbit_lab.py", "llm_lab.py", "llm_batch_lab.py", "webhook_lab.py")
+LABS = (
+    "redis_lab.py",
+    "rabbit_lab.py",
+    "http_lab.py",
+    "llm_lab.py",
+    "llm_batch_lab.py",
+    "webhook_lab.py",
+)
 ENTRY = {"replica.py": "main", **dict.fromkeys(LABS, "start")}
 
 

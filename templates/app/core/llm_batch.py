@@ -29,7 +29,7 @@ from app.core.job_attempt import Attempt
 from app.core.job_events import ATTEMPT, Record, write
 from app.core.job_store import Settlement
 from app.core.job_upkeep import note_ends
-from app.core.llm_batch_http import Result
+from app.core.llm_batch_provider import Result
 from app.core.llm_batch_settings import llm_batch_settings
 from app.core.llm_batch_store import Batch
 from app.core.llm_call import ANSWERED, BROKEN_OFF, STARTED, Gathered, about, spent

@@ -895,7 +895,7 @@ class Labs:
         """The lab of an LLM job: its name, the service that gets the answer, the method that says what is
         asked, and a payload if none can be made up.
         """
-        model = support("llm_lab").start()
+        model = support("llm_lab").start(support("http_lab").start)
         lab = LlmLab(self._folder / f"llm_{job}", self._database, model, job, calls, prompt)
         lab.payload = lab.payload if payload is None else payload
         self._ending.callback(lab.close)
@@ -903,7 +903,7 @@ class Labs:
 
     def llm_batch(self, job: str, calls: str, prompt: str, payload: dict[str, Any] | None = None) -> BatchLab:
         """The same for one that is asked in batches."""
-        model = support("llm_batch_lab").start()
+        model = support("llm_batch_lab").start(support("http_lab").start)
         lab = BatchLab(self._folder / f"llm_{job}", self._database, model, job, calls, prompt)
         lab.payload = lab.payload if payload is None else payload
         self._ending.callback(lab.close)
@@ -911,7 +911,8 @@ class Labs:
 
     def webhooks(self) -> WebhookLab:
         """The lab of the sender of webhooks."""
-        lab = WebhookLab(self._folder / "webhooks", self._database, support("webhook_lab").start())
+        receiver = support("webhook_lab").start(support("http_lab").start)
+        lab = WebhookLab(self._folder / "webhooks", self._database, receiver)
         self._ending.callback(lab.close)
         return lab
 
