@@ -106,7 +106,7 @@ async def accept(
         raise Problem(409, str(error), {"Retry-After": str(BUSY_AFTER)}) from error
     except TooLargeError as error:
         raise Problem(413, str(error)) from error
-    except Exception as error:
+    except Exception as error:  # `raise_unavailable` tells; a bug is raised on
         raise_unavailable(error)
         raise
     seconds = 0 if session is not None else preferred_wait(request)

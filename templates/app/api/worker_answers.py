@@ -44,7 +44,7 @@ async def asked(question: Coroutine[Any, Any, R]) -> R:
     """What the database answers. Raises Problem 503 when it does not."""
     try:
         return await within(PATIENCE, question)
-    except Exception as error:
+    except Exception as error:  # `raise_unavailable` tells; a bug is raised on
         raise_unavailable(error)
         raise
 

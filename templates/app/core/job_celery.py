@@ -38,7 +38,7 @@ def send(jobs: Sequence[Row[Any]]) -> list[str | None]:
                 put(RUN, [str(job.id)], task_id=f"{job.id}.{job.sends}", queue=queue, producer=producer)
             except QueueNotFound as error:
                 results.append(str(error.args[0]))
-            except Exception:
+            except Exception:  # a transport raises what its library does; what is sent, is sent
                 if not results:
                     raise
                 break

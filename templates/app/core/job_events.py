@@ -168,7 +168,7 @@ class Recorder:
                     while True:
                         await self._sleep()
                         await within(STEP_TIMEOUT, self._write(session))
-            except Exception as error:
+            except Exception as error:  # events wait in memory; a loop that ends would hold up all jobs
                 logger.debug("events not written: %s", describe(error))
             await asyncio.sleep(random.uniform(0.2, 0.6))  # jitter, not a secret
 

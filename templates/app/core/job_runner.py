@@ -100,7 +100,7 @@ class JobRunner:
         while True:
             try:
                 return await within(STEP_TIMEOUT, step())
-            except Exception as error:
+            except Exception as error:  # `classify` tells; a bug is raised on
                 if isinstance(error, TimeoutError):
                     await forget_idle_connections()
                 elif isinstance(classify(error), Dead):
@@ -144,7 +144,7 @@ class JobRunner:
                             await asyncio.wait_for(self.hurry.wait(), self.settings.job_poll_seconds)
                         self.hurry.clear()
                         await self._renew(session)
-            except Exception as error:
+            except Exception as error:  # leases must be kept whatever a driver raises
                 logger.debug("leases not renewed: %s", describe(error))
             self._let_go()
             await asyncio.sleep(min(0.5, self.settings.job_poll_seconds))

@@ -29,7 +29,7 @@ async def listen(
                 if not hasattr(driver, "add_listener"):
                     return
                 await hear(driver, channel, wake, told)
-        except Exception as error:
+        except Exception as error:  # only a hint is missed: whoever waits polls, too
             logger.debug("not listening: %s", describe(error))
         await asyncio.sleep(pause)
 

@@ -157,11 +157,11 @@ async def ask(row: Row[Any], model: str | None) -> Asked | Outcome | None:
             return Postpone(OTHER_MODEL)
         try:
             return Asked(row, gathered.prompt, await start(row, gathered))
-        except Exception as error:
+        except Exception as error:  # `classify` judges what the database raises
             return outcome_of(error)
     except ValidationError as error:
         return Dead(f"payload of {kind.name}: {fields(error)}")
-    except Exception as error:
+    except Exception as error:  # the user's code may raise anything
         return outcome_of(error)
     return answer if isinstance(answer, Retry | Postpone | Down | Dead) else None
 

@@ -94,7 +94,7 @@ class BatchWorker:
                     self._trouble, self._refused = None, False
             except LostError as error:  # its new holder goes on
                 logger.warning("%s", error)
-            except Exception as error:
+            except Exception as error:  # shown by `problems`; the next turn goes on
                 await self._troubled(error)
             self._moved = time.monotonic()
             if not busy:

@@ -148,7 +148,7 @@ async def settle(booking: Booking | None, used: Mapping[str, Any], retry_after: 
 
     try:
         await within(STEP_TIMEOUT, note())
-    except Exception as error:
+    except Exception as error:  # the call was made; its answer must not be lost for that
         logger.warning("what a call has used is not noted, its estimate counts: %s", describe(error))
 
 
