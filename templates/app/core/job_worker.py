@@ -140,8 +140,8 @@ class JobWorker:
             logger.exception("%s: what became of it cannot be noted", attempt)
         self._recorder.announce()
 
-    def _told(self, said: str) -> None:
-        if said == CANCELS:
+    def _told(self, said: str | None) -> None:
+        if said in (CANCELS, None):
             self._runner.hurry.set()
 
     def _over(self, task: asyncio.Task[None]) -> None:

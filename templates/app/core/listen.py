@@ -16,10 +16,11 @@ logger = logging.getLogger(__name__)
 
 
 async def listen(
-    channel: str, wake: Callable[[], None], pause: float, told: Callable[[str], None] = lambda _: None
+    channel: str, wake: Callable[[], None], pause: float, told: Callable[[str | None], None] = lambda _: None
 ) -> None:
-    """Call `wake` at each notification of `channel`, until cancelled, and `told` with what it says; after a
-    failure again in `pause` seconds. Returns when the driver is not asyncpg: polling has to do then.
+    """Call `wake` at each notification of `channel`, until cancelled, and `told` with what it says, or with
+    None where some may have been missed; after a failure again in `pause` seconds. Returns when the driver is
+    not asyncpg: polling has to do then.
     """
     while True:
         try:
@@ -34,15 +35,17 @@ async def listen(
         await asyncio.sleep(pause)
 
 
-async def hear(driver: Any, channel: str, wake: Callable[[], None], told: Callable[[str], None]) -> None:
+async def hear(
+    driver: Any, channel: str, wake: Callable[[], None], told: Callable[[str | None], None]
+) -> None:
     """Listen on a connection until it breaks; a look now and then finds one that broke in silence."""
 
-    def heard(_: object, __: int, ___: str, said: str) -> None:
+    def heard(_: object, __: object, ___: object, said: str | None) -> None:
         wake()
         told(said)
 
     await driver.add_listener(channel, heard)
-    wake()  # what was committed before is not told
+    heard(None, None, None, None)  # what was committed before is not told
     try:
         while True:
             await asyncio.sleep(CHECK_EVERY)
