@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workerkit import landing
-from workerkit.brokers import BROKERS, CELERY_REDIS, LLM, LLM_BATCH, NO_BROKER, WEBHOOKS
+from workerkit.brokers import BROKERS, CELERY_REDIS, HTTP_LAB, LLM, LLM_BATCH, NO_BROKER, WEBHOOKS
 from workerkit.consumer import SERVICE_SESSION
 from workerkit.kinds import TEST_SUPPORT
 from workerkit.plan import SAME, Change, Target, copies, decide_one
@@ -70,13 +70,13 @@ def extras() -> set[str]:
 
 def support_targets(project: Project) -> list[Target]:
     """The tests' shared support, as far as the project has some."""
-    groups = (
-        TEST_SUPPORT,
-        *(broker.test_support for broker in (*BROKERS.values(), LLM, LLM_BATCH, WEBHOOKS)),
-    )
+    labs = [broker.test_support for broker in (*BROKERS.values(), LLM, LLM_BATCH, WEBHOOKS)]
+    there = [
+        group
+        for group in (TEST_SUPPORT, *labs)
+        if any((project.tests / path).exists() for path in group if path != HTTP_LAB)
+    ]
     return [
         Target(project.tests / path, landing.support(project, text_of(f"tests/{path}")), "test")
-        for group in groups
-        if any((project.tests / path).exists() for path in group)
-        for path in group
+        for path in dict.fromkeys(path for group in there for path in group)
     ]
