@@ -30,10 +30,8 @@ from app.core.worker_settings import WorkerSettings, worker_settings
 NOT_STARTED = "has not started"
 STEP_TIMEOUT = 15.0
 SILENT_AFTER = 40.0
-# Of many commits one claim hears. Claims take a fifth of the time at the most, unless they are slow.
-SHORTLY, REST, LONGEST_REST = 0.02, 4, 0.5
-# Jobs that begin want the same few connections.
-AT_ONCE = 100
+# Of many commits one claim hears.
+SHORTLY = 0.02
 logger = logging.getLogger(__name__)
 
 
@@ -106,32 +104,28 @@ class JobWorker:
         pause = 0.1
         while not self._stopping:
             self._wake.clear()
-            began = time.monotonic()
             try:
-                more = await self._claim()
+                await self._claim()
             except Exception as error:  # the database is away: no job pays for it
                 await self._troubled(error)
                 await asyncio.sleep(random.uniform(pause / 2, pause))  # jitter, not a secret
                 pause = min(2.0, pause * 2)
                 continue
             self._trouble, self._turned, pause = None, time.monotonic(), 0.1
-            await asyncio.sleep(max(SHORTLY, min(LONGEST_REST, REST * (self._turned - began))))
-            if not more:
-                await self._sleep()
+            await asyncio.sleep(SHORTLY)
+            await self._sleep()
 
-    async def _claim(self) -> bool:
-        """Start what waits, as far as there is room; whether there may be more."""
+    async def _claim(self) -> None:
+        """Start what waits, as far as there is room."""
         room, asked = self.settings.job_concurrency - len(self._tasks), time.monotonic()
-        room = min(room, AT_ONCE)
         if room <= 0:
-            return False
+            return
         rows = await within(STEP_TIMEOUT, job_claim.claim(self.settings, self._runner.runner, room))
         for row in rows:
             attempt = Attempt.of(row, asked, self._recorder.flush)
             task = asyncio.create_task(self._make(attempt), name=str(attempt))
             self._tasks.add(task)
             task.add_done_callback(self._over)
-        return len(rows) == AT_ONCE
 
     async def _make(self, attempt: Attempt) -> None:
         try:
