@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
@@ -35,7 +34,9 @@ class HttpProvider:
         self._client = httpx2.AsyncClient(
             headers=anthropic_headers(key) if self._anthropic else openai_headers(key),
             timeout=httpx2.Timeout(settings.llm_silence_seconds, connect=10),
-            transport=transport or Spread(),
+            # How many calls there are the worker says; one that waits for a connection would not show it.
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=50),
+            transport=transport,
         )
 
     async def aclose(self) -> None:
@@ -63,28 +64,6 @@ class HttpProvider:
             raise TransientError(f"the model's provider: {describe(error)}") from error
         if usage.stop is None:
             raise TransientError("the model's provider closed the connection in the middle of the answer")
-
-
-class Spread(httpx2.AsyncBaseTransport):
-    """Calls in turn through several pools of connections: one pool looks at all that it has when a call
-    begins and when it ends, which for a thousand calls at once takes longer than everything else.
-    """
-
-    def __init__(self, pools: int = 20) -> None:
-        # How many calls there are the worker says; one that waits for a connection would not show it.
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=3)
-        context = httpx2.create_ssl_context()
-        self._pools = [httpx2.AsyncHTTPTransport(verify=context, limits=limits) for _ in range(pools)]
-        self._turns = itertools.cycle(self._pools)
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """See AsyncBaseTransport."""
-        return await next(self._turns).handle_async_request(request)
-
-    async def aclose(self) -> None:
-        """See AsyncBaseTransport."""
-        for pool in self._pools:
-            await pool.aclose()
 
 
 async def check(response: httpx2.Response) -> None:
