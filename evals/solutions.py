@@ -116,8 +116,8 @@ def tracked(project: Path, method: str, route: tuple[str, str], data: str) -> No
         (
             "from library.api import books\n",
             (
-                "from library.api import books\nfrom library.api.job_accept import Problem, answer_problem\n"
-                "from library.api.jobs import jobs_router\n"
+                "from library.api import books\nfrom library.api.jobs import jobs_router\n"
+                "from library.api.worker_answers import Problem, answer_problem\n"
             ),
         ),
     )

@@ -49,7 +49,7 @@ class JobClient:
                 problem = str(error)
             if time.monotonic() > ends:
                 raise Gone(problem)
-            time.sleep(pause)
+            time.sleep(pause)  # this program has nothing else to do; in an event loop: asyncio.sleep
         if response.is_error:
             raise Gone(f"{response.status_code} {response.text}")
         return response
@@ -82,7 +82,7 @@ class JobClient:
             except httpx2.HTTPError as error:
                 if time.monotonic() > ends:
                     raise Gone(str(error)) from error
-            time.sleep(PAUSE)
+            time.sleep(PAUSE)  # as above
 
 
 def events(response: httpx2.Response) -> Iterator[dict[str, str]]:

@@ -9,6 +9,8 @@ from typing import Any
 from workerkit.templates import PACKAGE
 
 CORE = f"{PACKAGE}.core"
+# What the labs share whose workers call over HTTP.
+HTTP_LAB = "workers/http_lab.py"
 RABBIT_WORDS = {'BROKER = "redis"': 'BROKER = "rabbitmq"'}
 
 
@@ -124,11 +126,11 @@ LLM = Broker(
         "anthropic": (f"{CORE}.llm_anthropic",),
         "openai": (f"{CORE}.llm_openai",),
     },
-    test_support=("workers/llm_lab.py",),
+    test_support=("workers/llm_lab.py", HTTP_LAB),
 )
-LLM_BATCH = replace(LLM, test_support=("workers/llm_batch_lab.py",))
+LLM_BATCH = replace(LLM, test_support=("workers/llm_batch_lab.py", HTTP_LAB))
 # Deliveries are jobs of the table.
-WEBHOOKS = Broker("none", "webhooks", extras={}, test_support=("workers/webhook_lab.py",))
+WEBHOOKS = Broker("none", "webhooks", extras={}, test_support=("workers/webhook_lab.py", HTTP_LAB))
 WEBHOOKS_IN = Broker("none", "webhooks of a provider", extras={})
 CELERY = (CELERY_REDIS, CELERY_RABBITMQ)
 BROKERS = {broker.name: broker for broker in (REDIS, RABBITMQ)}

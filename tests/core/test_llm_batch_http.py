@@ -10,14 +10,10 @@ import httpx2
 import pytest
 
 from app.core.job import BusyError
-from app.core.llm_batch_http import (
-    BatchProvider,
-    RefusedBatchError,
-    batches,
-    name,
-    read_anthropic,
-    read_openai,
-)
+from app.core.llm_batch_anthropic import read_anthropic
+from app.core.llm_batch_openai import read_openai
+from app.core.llm_batch_provider import BatchProvider, RefusedBatchError, name
+from app.core.llm_batches import batches
 from app.core.llm_provider import Message, Prompt
 from app.core.llm_settings import LlmSettings
 from app.core.outcomes import Dead, PermanentError, Postpone, TransientError, WorkerError

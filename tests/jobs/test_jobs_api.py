@@ -10,8 +10,9 @@ import httpx2
 import pytest
 from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
 
-from app.api.job_accept import LONGEST_WAIT, OptionalKey, Problem, RequiredKey, accept, answer_problem
+from app.api.job_accept import LONGEST_WAIT, OptionalKey, RequiredKey, accept
 from app.api.jobs import jobs_router
+from app.api.worker_answers import Problem, answer_problem
 from app.core import job_store
 from app.core.database import get_session
 from app.core.job import submit

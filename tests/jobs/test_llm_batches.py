@@ -18,7 +18,7 @@ from app.core import (
     llm_usage,
 )
 from app.core.llm_batch import gather
-from app.core.llm_batch_http import BatchProvider, Result
+from app.core.llm_batch_provider import BatchProvider, Result
 from app.core.llm_batch_store import LostError
 from app.core.llm_settings import LlmSettings
 from app.core.llm_usage import usage_of

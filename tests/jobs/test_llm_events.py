@@ -4,11 +4,15 @@ import asyncio
 import signal
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 
 import httpx2
 import pytest
+from starlette.types import Message
 
+from app.api.job_events import EventStream
+from app.core import job_follow
+from support.job_api import app
 from support.job_scene import JobScene
 from support.llm_scene import LlmScene, Seen, following, once, told
 from support.llm_server import running_llm
@@ -172,6 +176,47 @@ async def test_many_readers_hold_no_connection_and_no_memory(llm: LlmScene) -> N
         assert seen[-1].data["state"] == "cancelled"
         # And the open streams do not hold up the shutdown
         assert process.sigterm(timeout=60) == STOPPED
+
+
+async def test_a_quiet_stream_shows_that_it_lives_and_ends_with_its_job(
+    llm: LlmScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_follow, "PING_EVERY", 0.1)
+    followers, id_ = job_follow.Followers(), await llm.submit()
+    async with asyncio.timeout(60), aclosing(followers.follow(id_)) as events:
+        assert [await anext(events) for _ in range(2)] == [None, None]
+        await llm.jobs.sql("DELETE FROM job")
+        assert [event async for event in events if event is not None] == []
+    await followers.close()
+
+
+async def test_a_stream_is_closed_when_its_client_goes_while_it_is_slow() -> None:
+    gone, closed = asyncio.Event(), []
+
+    async def lines() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b": ping\n\n"
+        finally:
+            closed.append("at once")
+
+    async def receive() -> Message:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            gone.set()
+            await asyncio.Event().wait()
+
+    await asyncio.wait_for(EventStream(lines())({"type": "http"}, receive, send), 60)
+    assert closed == ["at once"]
+
+
+def test_the_route_is_described_as_a_stream_of_events() -> None:
+    content = app.openapi()["paths"]["/jobs/{job_id}/events"]["get"]["responses"]["200"]["content"]
+    schema = content.pop("text/event-stream")["itemSchema"]
+    assert (content, schema["properties"].keys()) == ({}, {"data", "event", "id", "retry"})
 
 
 def memory(process: WorkerProcess) -> int:

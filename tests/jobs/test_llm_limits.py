@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -128,6 +129,60 @@ async def test_what_is_refused_by_the_quota_is_not_held_from_the_owner(jobs: Job
     granted = row["held"]
     assert not isinstance(await tried(), Booking)
     assert [tuple(row) for row in await jobs.sql("SELECT held FROM llm_spend")] == [(granted,)]
+
+
+async def test_a_refusal_of_the_provider_holds_up_all_that_share_the_quota(
+    jobs: JobScene, limits: Any
+) -> None:
+    # Given a quota that is far from used up
+    limits(llm_requests_per_minute={"model-1": 60_000})
+    first = await tried()
+    assert isinstance(first, Booking)
+    # When the provider wants to be left alone for half a minute
+    began = time.monotonic()
+    await settle(first, estimate(0, 0), retry_after=30)
+    # Then nobody gets a booking, and all are told to come when that has passed
+    waits = [await tried() for _ in range(3)]
+    passed = time.monotonic() - began
+    assert all(not isinstance(wait, Booking) and 30 - passed <= wait <= 31 for wait in waits), waits
+    # And a shorter wish later on does not change that
+    await settle(first, estimate(0, 0), retry_after=1)
+    assert not isinstance(await tried(), Booking)
+    # And then calls are granted again
+    await jobs.sql("UPDATE llm_rate SET requests_at = requests_at - interval '30 s'")
+    assert isinstance(await tried(), Booking)
+    # And nobody is held up for ever by what a header says
+    await settle(first, estimate(0, 0), retry_after=1e9)
+    ((held,),) = await jobs.sql("SELECT requests_at - now() FROM llm_rate")
+    assert held <= timedelta(seconds=llm_limit.LONGEST_SILENCE) + llm_limit.BURST
+
+
+async def test_after_a_refusal_to_one_worker_the_other_does_not_ask(jobs: JobScene) -> None:
+    # Given two workers, of which one is frozen while the other is refused for six seconds
+    async with running_llm(script=deque(["429 rate_limit_error 6"])) as server:
+        quota = {"LLM_REQUESTS_PER_MINUTE": '{"model-1": 60000}', "JOB_LEASE_SECONDS": "60"}
+        llm = LlmScene(jobs, server, quota)
+        refused, other = llm.worker(), llm.worker()
+        await refused.until_ready()
+        await other.until_ready()
+        other.pause()
+        first = await llm.submit()
+
+        async def put_back() -> bool:
+            return bool((await jobs.row(first))["excused"])
+
+        await eventually(put_back, 60)
+        # When it is the other one that gets the next job
+        refused.pause()
+        other.resume()
+        await llm.submit()
+        await jobs.until_state("succeeded", 2, deadline_s=60)
+        refused.resume()
+        # Then it has asked when the six seconds were over
+        at, *later = [call.at for call in server.calls]
+        assert len(later) == 2
+        assert min(later) - at >= 5.9
+        (await llm.ledger("llm: a worker is refused, and the other waits")).assert_clean()
 
 
 async def test_workers_keep_a_quota_together_and_a_cap_holds_jobs(jobs: JobScene) -> None:

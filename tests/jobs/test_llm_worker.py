@@ -105,11 +105,15 @@ async def test_hundreds_are_asked_at_once_and_hold_no_connection(jobs: JobScene)
     await submit_for(jobs, kind, OWNER, 300)
     async with running() as (worker,):
         await eventually(lambda: crowd.now["all"] == 300, 60, "all are asked at once")
-        # Nobody's transaction is open meanwhile
+        # Nobody's transaction is open meanwhile, but for moments of the worker's own
         idle = """SELECT count(*) FROM pg_stat_activity
                   WHERE state LIKE 'idle in transaction%' AND datname = current_database()"""
+
+        async def none_open() -> bool:
+            return bool((await jobs.sql(idle))[0][0] == 0)
+
         await stays(lambda: not worker.problems(), 0.5)
-        assert (await jobs.sql(idle))[0][0] == 0
+        await eventually(none_open, 30, "no transaction is open")
         crowd.go_on.set()
         await jobs.until_state("succeeded", 300)
     assert {row["result"] for row in await jobs.sql("SELECT result FROM job")} == {'{"answer": "asked"}'}
@@ -199,7 +203,8 @@ async def test_cancelling_drops_the_call(jobs: JobScene) -> None:
 
         (order,) = await jobs.orders(1)
         id_ = await jobs.submit(order, kind=kind_of(ask))
-        async with running(job_poll_seconds=1.0):
+        # No heartbeat in time: the worker is told
+        async with running(job_poll_seconds=60.0, job_lease_seconds=180.0):
             await eventually(lambda: llm.in_flight == 1 and llm.calls[0].sent == 5, 60)
             # When its owner, and nobody else, cancels it, from whatever process
             assert await job_manage.cancel(id_, "mallory") is None
@@ -208,7 +213,7 @@ async def test_cancelling_drops_the_call(jobs: JobScene) -> None:
                 assert info is not None
                 assert info.state == "cancelling"
             # The provider would hang for ten minutes
-            await eventually(lambda: llm.calls[0].dropped, 60, "the connection is dropped")
+            await eventually(lambda: llm.calls[0].dropped, 30, "the connection is dropped")
             await jobs.until_state("cancelled", deadline_s=60)
         # Then what had come, and what it cost, is on record
         rows = await jobs.sql("SELECT type, data FROM job_event WHERE job_id = $1 ORDER BY id", id_)
@@ -329,8 +334,10 @@ async def test_events_that_are_written_again_are_there_once(jobs: JobScene) -> N
         await write(session, batch)
         await write(session, [Record(id_, 2, 2_000_000_001, "number", "{}")])
     page = (await read({id_: 0}))[id_]
+    assert page is not None
+    assert await read({id_: page.events[-1].id}) == {}
     assert [event.id for event in page.events] == [record.id for record in batch]
     # And they go with their job
     await jobs.sql("DELETE FROM job")
     assert await jobs.sql("SELECT 1 FROM job_event") == []
-    assert await read({id_: 0}) == {}
+    assert await read({id_: 0}) == {id_: None}

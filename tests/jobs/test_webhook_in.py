@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from standardwebhooks import Webhook as Reference
 
-from app.api.job_accept import Problem, answer_problem
 from app.api.webhook_in import Webhook, webhook_in_router
+from app.api.worker_answers import Problem, answer_problem
 from app.core.database import session_factory
 from app.core.outbox import enqueue
 from app.core.webhook_sign import new_secret

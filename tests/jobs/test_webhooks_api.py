@@ -11,8 +11,8 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from app.api.job_accept import Problem, answer_problem
 from app.api.webhooks import webhooks_router
+from app.api.worker_answers import Problem, answer_problem
 from app.core import job_store, webhook_endpoints, webhooks
 from app.core.database import get_session
 from app.core.webhook_settings import WebhookSettings

@@ -131,7 +131,7 @@ def test_second_run_changes_nothing(
 def test_extras_land_when_asked_for(shop: Path, add_tracked: Script, tree: Tree) -> None:
     add_tracked(shop)
     files = {
-        "jobs-api": {"api/jobs.py", "api/job_accept.py", "api/job_shown.py"},
+        "jobs-api": {"api/jobs.py", "api/job_accept.py", "api/job_shown.py", "api/worker_answers.py"},
         "job-flow": {"core/job_flow.py"},
     }
     assert files.keys() == CELERY_REDIS.extras.keys()

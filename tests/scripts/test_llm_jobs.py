@@ -85,10 +85,14 @@ def test_one_that_is_asked_in_batches_brings_what_makes_them(
     new = sorted(re.sub(r"\d{8}_\d{4}_", "", name) for name in after.keys() - before.keys())
     assert new == [
         "app/core/llm_batch.py",
+        "app/core/llm_batch_anthropic.py",
         "app/core/llm_batch_http.py",
+        "app/core/llm_batch_openai.py",
+        "app/core/llm_batch_provider.py",
         "app/core/llm_batch_settings.py",
         "app/core/llm_batch_store.py",
         "app/core/llm_batch_worker.py",
+        "app/core/llm_batches.py",
         "app/llm/summarise_overnight.py",
         "app/models/llm_batch.py",
         "app/workers/llm_batches.py",
@@ -139,7 +143,7 @@ def test_beside_tracked_tasks_the_shared_files_are_the_same(
 def test_extras_land_when_asked_for(shop: Path, add_llm: Script, tree: Tree) -> None:
     add_llm(shop)
     files = {
-        "jobs-api": {"api/jobs.py", "api/job_accept.py", "api/job_shown.py"},
+        "jobs-api": {"api/jobs.py", "api/job_accept.py", "api/job_shown.py", "api/worker_answers.py"},
         "events-api": {"api/job_events.py", "api/llm_usage.py", "core/job_follow.py", "core/llm_usage.py"},
         "job-flow": {"core/job_flow.py"},
         "anthropic": {"core/llm_anthropic.py"},

@@ -16,9 +16,10 @@ from app.core.database import get_session
 from app.core.job import JobContext, JobKind, job, submit
 from app.core.job_settings import JobSettings
 from app.core.job_worker import JobWorker
-from app.core.llm_batch_http import BatchProvider, batches
+from app.core.llm_batch_provider import BatchProvider
 from app.core.llm_batch_settings import LlmBatchSettings
 from app.core.llm_batch_worker import BatchWorker
+from app.core.llm_batches import batches
 from app.core.llm_call import call
 from app.core.llm_provider import Answer, Message, Prompt
 from app.core.llm_settings import LlmSettings
@@ -38,13 +39,18 @@ BRISK = LlmBatchSettings(llm_batch_wait_seconds=0, llm_batch_poll_seconds=0.2)
 
 def model() -> "Model":
     """The provider of the tests that land."""
-    path = ROOT / "templates" / "tests" / "workers" / "llm_batch_lab.py"
-    spec = importlib.util.spec_from_file_location("llm_batch_lab", path)
+    return cast("Model", lab("llm_batch_lab").start(lab("http_lab").start))
+
+
+def lab(name: str) -> Any:
+    """A module of the tests that land."""
+    path = ROOT / "templates" / "tests" / "workers" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return cast("Model", module.start())
+    return module
 
 
 class Nobody:

@@ -4,10 +4,11 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
 
-from app.api.job_accept import Problem, RequiredKey, accept, answer_problem
+from app.api.job_accept import RequiredKey, accept
 from app.api.job_events import job_events_router
 from app.api.jobs import jobs_router
 from app.api.llm_usage import llm_usage_router
+from app.api.worker_answers import Problem, answer_problem
 from app.llm.summarise_document import SummariseDocument, summarise_document
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -24,6 +25,7 @@ class Call:
     body: dict[str, Any]
     sent: int = 0
     dropped: bool = False
+    at: float = field(default_factory=time.monotonic)
 
 
 @dataclass

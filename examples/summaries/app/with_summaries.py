@@ -11,11 +11,11 @@ Then open /page. `tests/jobs/test_summaries_page.py` does so with a browser.
 from __future__ import annotations
 
 from app.api import summaries
-from app.api.job_accept import Problem, answer_problem
 from app.api.job_events import job_events_router
 from app.api.jobs import jobs_router
 from app.api.summaries import current_user
 from app.api.webhooks import webhooks_router
+from app.api.worker_answers import Problem, answer_problem
 from app.main import app
 
 app.add_exception_handler(Problem, answer_problem)

@@ -18,19 +18,17 @@ import time
 import uuid
 from contextlib import suppress
 from datetime import datetime
-from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Header, HTTPException, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.job_shown import answer, shown
+from app.api.worker_answers import BUSY_AFTER, PATIENCE, Problem, raise_unavailable
 from app.core import job_manage
 from app.core.database import get_session
 from app.core.deadline import within
-from app.core.failures import classify
 from app.core.job import (
     JobKind,
     KeyInUseError,
@@ -40,22 +38,14 @@ from app.core.job import (
     UnstorableError,
     submit,
 )
-from app.core.outcomes import Dead
 
 T = TypeVar("T", bound=BaseModel)
 
 ROUTE = "get_job"
-PATIENCE = 10.0
-BUSY_AFTER = 2  # seconds, as all Retry-After here
 LONGEST_WAIT = 20  # below what proxies allow
 WAIT = re.compile(r"(?:^|[,;\s])wait=\"?(?P<seconds>\d{1,6})", re.IGNORECASE)
-PROBLEM = "application/problem+json"
 # A string of structured fields (RFC 9651); many clients leave the quotes out.
 KEY = re.compile(r'"(?P<quoted>(?:[ !#-\[\]-~]|\\["\\]){1,255})"|(?P<bare>[!#-~]{1,255})')
-
-
-class Problem(HTTPException):
-    """An error whose answer is a problem document; as HTTPException it does without our handler, too."""
 
 
 class AcceptedOut(BaseModel):
@@ -66,19 +56,6 @@ class AcceptedOut(BaseModel):
     created_at: datetime
     deadline_at: datetime
     url: str
-
-
-async def answer_problem(request: Request, error: Exception) -> JSONResponse:
-    """FastAPI's handler for Problem."""
-    assert isinstance(error, Problem)  # what it is registered for
-    body = {
-        "type": "about:blank",
-        "title": HTTPStatus(error.status_code).phrase,
-        "status": error.status_code,
-        "detail": error.detail,
-        "instance": request.url.path,
-    }
-    return JSONResponse(body, error.status_code, headers=error.headers, media_type=PROBLEM)
 
 
 def idempotency_key(header: Annotated[str | None, Header(alias="Idempotency-Key")] = None) -> str | None:
@@ -129,7 +106,7 @@ async def accept(
         raise Problem(409, str(error), {"Retry-After": str(BUSY_AFTER)}) from error
     except TooLargeError as error:
         raise Problem(413, str(error)) from error
-    except Exception as error:
+    except Exception as error:  # `raise_unavailable` tells; a bug is raised on
         raise_unavailable(error)
         raise
     seconds = 0 if session is not None else preferred_wait(request)
@@ -180,9 +157,3 @@ def accepted(request: Request, job: Submitted) -> Response:
 def location(request: Request, id_: uuid.UUID) -> str:
     """Where a job is shown."""
     return request.url_for(ROUTE, job_id=str(id_)).path
-
-
-def raise_unavailable(error: Exception) -> None:
-    """Raise Problem 503 when the database is away or overloaded."""
-    if not isinstance(classify(error), Dead):
-        raise Problem(503, "the database does not answer", {"Retry-After": str(BUSY_AFTER)}) from error

@@ -4,45 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-import uuid
 from datetime import UTC, datetime
-from typing import Any, Literal
 
 from fastapi import Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
-from app.core.job_manage import JobInfo
+from app.core.job_manage import JobOut
 
 LONGEST_PAUSE = 10
-State = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled", "expired"]
 
 
-class JobOut(BaseModel):
-    """A job. `result` is there when it has succeeded; `error` says why it ended otherwise, or why it is tried
-    again. `deadline_at` is when it is given up, `ahead` how many jobs of yours go first while it waits.
-    """
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: uuid.UUID
-    kind: str
-    state: State
-    progress: float
-    note: str | None
-    attempt: int
-    result: Any
-    error: str | None
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    cancel_requested_at: datetime | None
-    deadline_at: datetime
-    ahead: int | None
-
-
-def shown(job: JobInfo, status: int = 200, *, if_none_match: str | None = None) -> Response:
+def shown(job: JobOut, status: int = 200, *, if_none_match: str | None = None) -> Response:
     """A job's representation, or 304 when the client has it."""
-    response = answer(JobOut.model_validate(job), status)
+    response = answer(job, status)
     response.headers["ETag"] = tag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
     response.headers["Cache-Control"] = "private, no-cache"
     if not job.ended:

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import base64
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BaseModel
 
-from app.api.job_accept import PATIENCE, ROUTE, Problem, raise_unavailable
-from app.api.job_shown import JobOut, State, answer, shown
+from app.api.job_accept import ROUTE
+from app.api.job_shown import answer, shown
+from app.api.worker_answers import Problem, asked
 from app.core import job_manage
-from app.core.deadline import within
-from app.core.job_manage import JobInfo
-
-R = TypeVar("R")
+from app.core.job_manage import JobOut, State
 
 NO_JOB = "there is no such job"
 
@@ -58,8 +56,8 @@ def jobs_router(current_owner: Callable[..., Any]) -> APIRouter:
         after = position(cursor) if cursor else None
         find = job_manage.page(str(owner), kind=kind, state=state, after=after, limit=limit + 1)
         found = await asked(find)
-        jobs = [JobOut.model_validate(job) for job in found[:limit]]
-        return answer(PageOut(jobs=jobs, next=cursor_of(found[limit - 1]) if len(found) > limit else None))
+        more = cursor_of(found[limit - 1]) if len(found) > limit else None
+        return answer(PageOut(jobs=list(found[:limit]), next=more))
 
     @router.get("/{job_id}", name=ROUTE, response_model=JobOut)
     async def get_job(
@@ -83,15 +81,6 @@ def jobs_router(current_owner: Callable[..., Any]) -> APIRouter:
     return router
 
 
-async def asked(question: Coroutine[Any, Any, R]) -> R:
-    """What the database answers. Raises Problem 503 when it does not."""
-    try:
-        return await within(PATIENCE, question)
-    except Exception as error:
-        raise_unavailable(error)
-        raise
-
-
 def id_of(text: str) -> uuid.UUID:
     """The id in a path. Raises Problem 404: what is no id is that of no job."""
     try:
@@ -100,14 +89,14 @@ def id_of(text: str) -> uuid.UUID:
         raise Problem(404, NO_JOB) from None
 
 
-def there(job: JobInfo | None) -> JobInfo:
+def there(job: JobOut | None) -> JobOut:
     """The job. Raises Problem 404 without one; somebody else's is none."""
     if job is None:
         raise Problem(404, NO_JOB)
     return job
 
 
-def cursor_of(job: JobInfo) -> str:
+def cursor_of(job: JobOut) -> str:
     """Where the page behind `job` begins; opaque to clients."""
     return base64.urlsafe_b64encode(f"{job.created_at.isoformat()} {job.id}".encode()).decode()
 

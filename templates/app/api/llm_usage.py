@@ -10,7 +10,8 @@ from typing import Any
 
 from fastapi import APIRouter, Depends
 
-from app.api.jobs import asked, id_of, there
+from app.api.jobs import id_of, there
+from app.api.worker_answers import asked
 from app.core import job_manage
 from app.core.llm_usage import UsageOut, usage_of
 

@@ -26,8 +26,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.api.job_accept import PATIENCE, Problem
-from app.api.jobs import asked
+from app.api.worker_answers import PATIENCE, Problem, asked
 from app.core.database import get_session
 from app.core.deadline import within
 from app.core.inbox import CLAIM, LOCK_PATIENCE

@@ -15,10 +15,9 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from app.api.job_accept import Problem
-from app.api.job_shown import State
-from app.api.jobs import asked
+from app.api.worker_answers import Problem, asked
 from app.core import webhook_endpoints, webhook_log
+from app.core.job_manage import State
 from app.core.webhook_endpoints import Endpoint, TooManyEndpointsError
 from app.core.webhook_log import GoingOnError
 from app.core.webhook_target import RefusedTargetError

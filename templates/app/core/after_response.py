@@ -50,5 +50,5 @@ async def attempt(work: Work[P], *args: P.args, **kwargs: P.kwargs) -> None:
     except asyncio.CancelledError:
         logger.error("%s is lost: the server stops", name)  # noqa: TRY400  # where it was does not matter
         raise
-    except Exception:
+    except Exception:  # a bug of `work`, too: nobody is left who could be told
         logger.exception("%s is lost, and not tried again", name)

@@ -110,7 +110,7 @@ class Attempt:
         self.job = JobContext(self.id, kind.name, data, self.row.owner, self.number, counted)
         try:
             return self.settled(await self._bounded_run(kind, self.job))
-        except Exception as error:
+        except Exception as error:  # the user's code may raise anything; `_failed` judges it
             return await self._failed(error)
 
     async def _bounded_run(self, kind: JobKind[Any], job: JobContext[Any]) -> Outcome:

@@ -13,6 +13,7 @@ import random
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import text
@@ -53,26 +54,33 @@ WRITE = text(
     """  # noqa: S608  # HELD is ours
 )
 NOTIFY = text("SELECT pg_notify(:channel, '')")
+# Of a job with nothing new there is no row: of a thousand that are followed most have nothing new.
 READ = text(
     """
-    SELECT job.id AS job_id, job.state, job.error, event.id, event.type, CAST(event.data AS text) AS data
+    SELECT given.id AS job_id, job.state, job.error, event.id, event.type, CAST(event.data AS text) AS data
     FROM unnest(CAST(:ids AS uuid[]), CAST(:after AS bigint[])) AS given (id, after)
-    JOIN job ON job.id = given.id
+    LEFT JOIN job ON job.id = given.id
     LEFT JOIN LATERAL (
         SELECT e.id, e.type, e.data FROM job_event AS e
         WHERE e.job_id = given.id AND e.id > given.after ORDER BY e.id LIMIT :page) AS event ON true
-    ORDER BY job.id, event.id
+    WHERE event.id IS NOT NULL OR job.id IS NULL OR job.finished_at IS NOT NULL
+    ORDER BY given.id, event.id
     """
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Event:
-    """An event as followers get it; `data` is JSON."""
+    """An event as followers get it; `data` is JSON on one line, as PostgreSQL writes it."""
 
     id: int
     type: str
     data: str
+
+    @cached_property
+    def sse(self) -> bytes:
+        """The same as a server-sent event: written once for all readers."""
+        return f"event: {self.type}\ndata: {self.data}\nid: {self.id}\n\n".encode()
 
 
 @dataclass(slots=True)
@@ -96,7 +104,7 @@ class Page:
 
 def emit(job: JobContext[Any], kind: str, data: Mapping[str, Any]) -> None:
     """Tell the job's followers something, which costs nothing: it is written soon, with what others say.
-    `kind` has at most 100 characters. Of jobs that Celery runs nothing is written.
+    `kind` has at most 100 characters, on one line. Of jobs that Celery runs nothing is written.
 
     Raises UnstorableError for U+0000 in the data. From the `text` of a `delta` it is taken out, and deltas
     that follow each other are joined.
@@ -109,15 +117,19 @@ def emit(job: JobContext[Any], kind: str, data: Mapping[str, Any]) -> None:
         job.events.append((DELTA, [data["text"]]))
 
 
-async def read(positions: Mapping[uuid.UUID, int]) -> dict[uuid.UUID, Page]:
-    """What came behind the positions in several jobs, up to a page of each. A job that is gone has none."""
+async def read(positions: Mapping[uuid.UUID, int]) -> dict[uuid.UUID, Page | None]:
+    """What came behind the positions in several jobs, up to a page of each. None: the job is gone. Of a job
+    that goes on and has nothing new there is nothing.
+    """
     values = {"ids": list(positions), "after": list(positions.values()), "page": PAGE}
-    pages: dict[uuid.UUID, Page] = {}
+    pages: dict[uuid.UUID, Page | None] = {}
     async with get_session() as session:
         await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
         for row in await session.execute(READ, values):
-            page = pages.setdefault(row.job_id, Page(row.state, row.error))
-            if row.id is not None:
+            page = pages.get(row.job_id)
+            if page is None:
+                page = pages[row.job_id] = None if row.state is None else Page(row.state, row.error)
+            if page is not None and row.id is not None:
                 page.events.append(Event(row.id, row.type, row.data))
     return pages
 
@@ -156,7 +168,7 @@ class Recorder:
                     while True:
                         await self._sleep()
                         await within(STEP_TIMEOUT, self._write(session))
-            except Exception as error:
+            except Exception as error:  # events wait in memory; a loop that ends would hold up all jobs
                 logger.debug("events not written: %s", describe(error))
             await asyncio.sleep(random.uniform(0.2, 0.6))  # jitter, not a secret
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -22,6 +23,8 @@ from app.core.listen import listen
 WINDOW = 200
 STEP_TIMEOUT = 10.0
 POLL = 1.0
+# Proxies give up a connection that is silent for a minute, many after 30 seconds.
+PING_EVERY = 15.0
 # Of many commits one query hears.
 SHORTLY = 0.05
 logger = logging.getLogger(__name__)
@@ -52,7 +55,7 @@ class Followed:
     def forget(self) -> None:
         """Close the window: the readers look for themselves."""
         self.floor = self.top = -1
-        self._tell()
+        self.tell()
 
     def take(self, page: Page) -> None:
         """Add the events behind `top`."""
@@ -64,9 +67,10 @@ class Followed:
         if page.events:
             self.top = page.events[-1].id
         if news:
-            self._tell()
+            self.tell()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Wake the readers."""
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -86,18 +90,27 @@ class Followers:
         self._followed: WeakValueDictionary[uuid.UUID, Followed] = WeakValueDictionary()
         self._wake = asyncio.Event()
         self._running = False
+        self._pinged = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def follow(self, job: uuid.UUID, after: int = 0) -> AsyncGenerator[Event | Page, None]:
+    async def follow(self, job: uuid.UUID, after: int = 0) -> AsyncGenerator[Event | Page | None, None]:
         """The events of a job behind a position; when there will be no more, how it ended, as a Page. Just
-        nothing more when it is deleted.
+        nothing more when it is deleted. None is a sign of life, now and then while there is nothing new.
+
+        While the database is away the reader waits: browsers that are turned away do not come again.
         """
         # Held by the readers alone: when the last one has gone, however that went, the job is forgotten.
-        followed = self._followed.setdefault(job, Followed())
+        followed, quiet = self._followed.setdefault(job, Followed()), False
         while True:
             self._start()
             changed = followed.changed
-            page = followed.since(after) or await self._read(job, after)
+            try:
+                page = followed.since(after) or await self._read(job, after)
+            except Exception as error:  # whatever it is, the reader stays: the next look may go well
+                logger.debug("a reader waits: %s", describe(error))
+                await asyncio.sleep(POLL)
+                yield None
+                continue
             if page is None:
                 return
             for event in page.events:
@@ -107,24 +120,21 @@ class Followers:
                 yield page
                 return
             if not page.events:
+                if quiet:
+                    yield None
                 if followed.begin(after):
                     self._wake.set()  # something may have come since we looked
                 await changed.wait()
+            quiet = not page.events
 
     async def close(self) -> None:
         """Stop; readers hear nothing more."""
         await end(list(self._tasks))
 
-    async def _read(self, job: uuid.UUID, after: int) -> Page | None:
-        """A page from the table. While the database is away the reader waits: browsers that are turned away
-        do not come again.
-        """
-        while True:
-            try:
-                return (await within(STEP_TIMEOUT, read({job: after}))).get(job)
-            except Exception as error:
-                logger.debug("a reader waits: %s", describe(error))
-            await asyncio.sleep(POLL)
+    @staticmethod
+    async def _read(job: uuid.UUID, after: int) -> Page | None:
+        """A page from the table; None when the job is gone."""
+        return (await within(STEP_TIMEOUT, read({job: after}))).get(job, Page("running", None))
 
     def _start(self) -> None:
         if not self._running:
@@ -144,6 +154,7 @@ class Followers:
                 except Exception as error:  # the readers wait with us
                     logger.debug("no news of jobs: %s", describe(error))
                     full = False
+                self._ping()
                 if not full:
                     await self._sleep()
         finally:
@@ -155,12 +166,20 @@ class Followers:
         open_ = {job: followed for job, followed in self._followed.items() if followed.begun}
         positions = {job: followed.top for job, followed in open_.items() if not followed.page.ended}
         pages = await read(positions) if positions else {}
-        for job, position in positions.items():
-            if job not in pages:
-                open_[job].forget()  # it is gone
-            elif open_[job].top == position:  # else it was opened anew in the meantime
-                open_[job].take(pages[job])
-        return any(page.full for page in pages.values())
+        for job, page in pages.items():
+            if page is None:
+                open_[job].forget()
+            elif open_[job].top == positions[job]:  # else it was opened anew in the meantime
+                open_[job].take(page)
+        return any(page.full for page in pages.values() if page is not None)
+
+    def _ping(self) -> None:
+        """Wake the readers now and then: who has nothing new shows that it is there."""
+        now = time.monotonic()
+        if now - self._pinged > PING_EVERY:
+            self._pinged = now
+            for followed in list(self._followed.values()):
+                followed.tell()
 
     async def _sleep(self) -> None:
         await asyncio.sleep(SHORTLY)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Row, text
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.database import get_session
-from app.core.job_store import CHANNEL
+from app.core.job_store import CANCELS, CHANNEL
 
+State = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled", "expired"]
 ENDED = ("succeeded", "failed", "cancelled", "expired")
 COLUMNS = """id, kind, state, progress, note, attempt, result, error, created_at, started_at, finished_at,
-    cancel_requested_at, deadline_at, next_try_at"""
+    cancel_requested_at, deadline_at"""
 # Of all owners' jobs only the claim knows the order; that of one owner's is plain.
 AHEAD = """CASE WHEN state = 'queued' THEN (SELECT count(*) FROM (
         SELECT 1 FROM job AS other
@@ -37,12 +38,15 @@ PAGE = text(
 )
 CANCEL = text(
     """
-    UPDATE job
-    SET cancel_requested_at = coalesce(cancel_requested_at, now()),
-        state = CASE state WHEN 'queued' THEN 'cancelled' ELSE 'cancelling' END,
-        error = CASE state WHEN 'queued' THEN 'cancelled by request' ELSE error END,
-        finished_at = CASE state WHEN 'queued' THEN now() END
-    WHERE id = :id AND owner = :owner AND state IN ('queued', 'running')
+    WITH asked AS (
+        UPDATE job
+        SET cancel_requested_at = coalesce(cancel_requested_at, now()),
+            state = CASE state WHEN 'queued' THEN 'cancelled' ELSE 'cancelling' END,
+            error = CASE state WHEN 'queued' THEN 'cancelled by request' ELSE error END,
+            finished_at = CASE state WHEN 'queued' THEN now() END
+        WHERE id = :id AND owner = :owner AND state IN ('queued', 'running')
+        RETURNING state)
+    SELECT pg_notify(:channel, :cancels) FROM asked WHERE state = 'cancelling'
     """
 )
 # All attempts so far are excused: the job starts afresh, under the same idempotency keys.
@@ -58,15 +62,17 @@ REOPEN = text(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class JobInfo:
-    """A job as its owner sees it. `ahead` is how many other jobs of the owner and the queue go first while it
-    waits, a thousand at most; None in lists.
+class JobOut(BaseModel):
+    """A job as its owner sees it. `result` is there when it has succeeded; `error` says why it ended
+    otherwise, or why it is tried again. `deadline_at` is when it is given up, `ahead` how many other jobs of
+    the owner and the queue go first while it waits, a thousand at most; None in lists.
     """
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
 
     id: uuid.UUID
     kind: str
-    state: str
+    state: State
     progress: float
     note: str | None
     attempt: int
@@ -77,13 +83,7 @@ class JobInfo:
     finished_at: datetime | None
     cancel_requested_at: datetime | None
     deadline_at: datetime
-    next_try_at: datetime
     ahead: int | None = None
-
-    @classmethod
-    def of(cls, row: Row[Any]) -> JobInfo:
-        """The job in a row."""
-        return cls(**row._mapping)  # noqa: SLF001  # SQLAlchemy's public name for it
 
     @property
     def ended(self) -> bool:
@@ -91,11 +91,11 @@ class JobInfo:
         return self.state in ENDED
 
 
-async def find(id_: uuid.UUID, owner: str) -> JobInfo | None:
+async def find(id_: uuid.UUID, owner: str) -> JobOut | None:
     """The owner's job of that id."""
     async with get_session() as session:
         row = (await session.execute(FIND, {"id": id_, "owner": owner})).first()
-    return JobInfo.of(row) if row else None
+    return JobOut.model_validate(row) if row else None
 
 
 async def page(
@@ -105,22 +105,23 @@ async def page(
     state: str | None = None,
     after: tuple[datetime, uuid.UUID] | None = None,
     limit: int = 50,
-) -> Sequence[JobInfo]:
+) -> Sequence[JobOut]:
     """The owner's jobs, the newest first, from the one behind `after`."""
     at, id_ = after or (None, None)
     values = {"owner": owner, "kind": kind, "state": state, "at": at, "id": id_, "limit": limit}
     async with get_session() as session:
-        return [JobInfo.of(row) for row in await session.execute(PAGE, values)]
+        return [JobOut.model_validate(row) for row in await session.execute(PAGE, values)]
 
 
-async def cancel(id_: uuid.UUID, owner: str) -> JobInfo | None:
+async def cancel(id_: uuid.UUID, owner: str) -> JobOut | None:
     """Cancel the owner's job: one that waits never starts, one that runs is told so. One that has ended
     stays as it is. None without such a job.
     """
     async with get_session() as session:
-        await session.execute(CANCEL, {"id": id_, "owner": owner})
+        values = {"id": id_, "owner": owner, "channel": CHANNEL, "cancels": CANCELS}
+        await session.execute(CANCEL, values)
         row = (await session.execute(FIND, {"id": id_, "owner": owner})).first()
-    return JobInfo.of(row) if row else None
+    return JobOut.model_validate(row) if row else None
 
 
 async def reopen(session: AsyncSession, id_: uuid.UUID) -> bool:

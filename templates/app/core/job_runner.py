@@ -13,6 +13,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -45,6 +46,8 @@ class JobRunner:
         self._lazy = lazy  # `loops` run while there are jobs; else somebody else runs them
         self.runner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.held: set[Attempt] = set()
+        self.hurry = asyncio.Event()
+        """Set it to have cancellations looked for now."""
         self._loops: list[asyncio.Task[None]] = []
 
     async def run(self, id_: uuid.UUID) -> None:
@@ -97,7 +100,7 @@ class JobRunner:
         while True:
             try:
                 return await within(STEP_TIMEOUT, step())
-            except Exception as error:
+            except Exception as error:  # `classify` tells; a bug is raised on
                 if isinstance(error, TimeoutError):
                     await forget_idle_connections()
                 elif isinstance(classify(error), Dead):
@@ -137,9 +140,11 @@ class JobRunner:
                 async with get_session() as session:
                     await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
                     while True:
-                        await asyncio.sleep(self.settings.job_poll_seconds)
+                        with suppress(TimeoutError):
+                            await asyncio.wait_for(self.hurry.wait(), self.settings.job_poll_seconds)
+                        self.hurry.clear()
                         await self._renew(session)
-            except Exception as error:
+            except Exception as error:  # leases must be kept whatever a driver raises
                 logger.debug("leases not renewed: %s", describe(error))
             self._let_go()
             await asyncio.sleep(min(0.5, self.settings.job_poll_seconds))

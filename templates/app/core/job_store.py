@@ -18,6 +18,8 @@ from app.core.database import get_session
 from app.core.dead_letter_table import storable
 
 CHANNEL = "job"
+# What a notification says when a job that runs is cancelled; others say nothing.
+CANCELS = "cancel"
 HELD = "('running', 'cancelling')"
 # One round trip: the row, and the wake-up that PostgreSQL sends when the transaction commits.
 INSERT = """

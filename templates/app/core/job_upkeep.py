@@ -147,7 +147,7 @@ class Upkeep:
                 if await within(STEP_TIMEOUT, recover(self.settings.lease)):
                     self._wake()
                 self.problem = None
-            except Exception as error:
+            except Exception as error:  # shown by `problem`; the next turn tries again
                 if self.problem is None:
                     logger.warning("nothing is recovered: %s", describe(error))
                 self.problem = f"nothing is recovered: {describe(error)}"
@@ -161,5 +161,5 @@ class Upkeep:
                 await free()
                 while await prune(self.settings.keep):
                     await asyncio.sleep(0.1)
-            except Exception as error:
+            except Exception as error:  # nothing depends on it; the next turn tries again
                 logger.debug("not pruned: %s", describe(error))

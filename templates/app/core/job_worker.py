@@ -22,7 +22,7 @@ from app.core.job_attempt import Attempt
 from app.core.job_events import Recorder
 from app.core.job_runner import JobRunner
 from app.core.job_settings import JobSettings, job_settings
-from app.core.job_store import CHANNEL
+from app.core.job_store import CANCELS, CHANNEL
 from app.core.job_upkeep import Upkeep
 from app.core.listen import listen
 from app.core.worker_settings import WorkerSettings, worker_settings
@@ -63,7 +63,7 @@ class JobWorker:
             *self._runner.loops(),
             self._upkeep.recover(),
             self._upkeep.prune(),
-            listen(CHANNEL, self._wake.set, self.settings.job_poll_seconds),
+            listen(CHANNEL, self._wake.set, self.settings.job_poll_seconds, self._told),
         ]
         await together(self._until(stop, feed), loops)
 
@@ -133,6 +133,10 @@ class JobWorker:
         except Exception:  # its lease lapses, and it is counted
             logger.exception("%s: what became of it cannot be noted", attempt)
         self._recorder.announce()
+
+    def _told(self, said: str | None) -> None:
+        if said in (CANCELS, None):
+            self._runner.hurry.set()
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -29,7 +29,7 @@ from app.core.job_attempt import Attempt
 from app.core.job_events import ATTEMPT, Record, write
 from app.core.job_store import Settlement
 from app.core.job_upkeep import note_ends
-from app.core.llm_batch_http import Result
+from app.core.llm_batch_provider import Result
 from app.core.llm_batch_settings import llm_batch_settings
 from app.core.llm_batch_store import Batch
 from app.core.llm_call import ANSWERED, BROKEN_OFF, STARTED, Gathered, about, spent
@@ -157,11 +157,11 @@ async def ask(row: Row[Any], model: str | None) -> Asked | Outcome | None:
             return Postpone(OTHER_MODEL)
         try:
             return Asked(row, gathered.prompt, await start(row, gathered))
-        except Exception as error:
+        except Exception as error:  # `classify` judges what the database raises
             return outcome_of(error)
     except ValidationError as error:
         return Dead(f"payload of {kind.name}: {fields(error)}")
-    except Exception as error:
+    except Exception as error:  # the user's code may raise anything
         return outcome_of(error)
     return answer if isinstance(answer, Retry | Postpone | Down | Dead) else None
 

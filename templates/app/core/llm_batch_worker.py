@@ -25,7 +25,7 @@ from app.core.gate import forget_idle_connections
 from app.core.job import BusyError
 from app.core.job_settings import JobSettings, job_settings
 from app.core.llm_batch import Asked, Used
-from app.core.llm_batch_http import BatchProvider, Look, RefusedBatchError, Result
+from app.core.llm_batch_provider import BatchProvider, Look, RefusedBatchError, Result
 from app.core.llm_batch_settings import LlmBatchSettings, llm_batch_settings
 from app.core.llm_batch_store import Batch, LostError
 from app.core.llm_settings import llm_settings
@@ -94,7 +94,7 @@ class BatchWorker:
                     self._trouble, self._refused = None, False
             except LostError as error:  # its new holder goes on
                 logger.warning("%s", error)
-            except Exception as error:
+            except Exception as error:  # shown by `problems`; the next turn goes on
                 await self._troubled(error)
             self._moved = time.monotonic()
             if not busy:

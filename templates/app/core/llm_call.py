@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from app.core.database import get_session
 from app.core.dead_letter_table import storable
-from app.core.job import JobContext
+from app.core.job import BusyError, JobContext
 from app.core.job_events import DELTA, emit
 from app.core.llm_limit import book, settle
 from app.core.llm_provider import Answer, Prompt, Provider, Usage
@@ -55,7 +55,7 @@ async def call(
         raise Gathered(prompt, name)
     limit = Usage(about(prompt), prompt.max_tokens, stop="limit")
     booking = await book(context.owner, spent(prompt, limit, []))
-    usage, pieces = Usage(), list[str]()
+    usage, pieces, retry_after = Usage(), list[str](), None
     emit(
         context,
         STARTED,
@@ -68,11 +68,12 @@ async def call(
                 pieces.append(piece)
                 if show:
                     emit(context, DELTA, {"text": piece})
-    except BaseException:  # a cancellation, too
+    except BaseException as error:  # a cancellation, too
         emit(context, BROKEN_OFF, {"call": name, **spent(prompt, usage, pieces)})
+        retry_after = error.retry_after if isinstance(error, BusyError) else None
         raise
     finally:
-        await settle(booking, spent(prompt, usage, pieces))
+        await settle(booking, spent(prompt, usage, pieces), retry_after)
     answer = Answer(storable("".join(pieces)), prompt.model, usage)
     emit(context, ANSWERED, {"call": name, "text": answer.text, **spent(prompt, usage, pieces)})
     return answer

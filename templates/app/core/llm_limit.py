@@ -30,6 +30,8 @@ BURST = timedelta(seconds=5)
 # While other calls of the owner are under way, whose cost is not known yet.
 SOON = 15.0
 LONGEST = 60.0
+# What a provider may ask for; a header can be wrong.
+LONGEST_SILENCE = 3600.0
 KEEP = timedelta(days=40)
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ BOOK = text(
 SETTLE = text(
     """
     UPDATE llm_rate SET tokens_at = tokens_at + CAST(:used AS interval) - CAST(:booked AS interval),
+           requests_at = greatest(requests_at, statement_timestamp() + CAST(:silence AS interval)),
            typical = typical * 0.9 + CAST(:used AS interval) * 0.1
     WHERE name = :name
     """
@@ -123,11 +126,16 @@ async def booked(settings: LlmSettings, owner: str, model: str, tokens: int, *, 
     return booking
 
 
-async def settle(booking: Booking | None, used: Mapping[str, Any]) -> None:
-    """Note what a call has used in place of what was booked. When that fails the estimate stays."""
+async def settle(booking: Booking | None, used: Mapping[str, Any], retry_after: float | None = None) -> None:
+    """Note what a call has used in place of what was booked. When that fails the estimate stays.
+
+    With `retry_after` the provider has refused the call for so many seconds. It then refuses all that share
+    the quota, so nobody gets a booking of it before.
+    """
     if booking is None:
         return
     settings, tokens = llm_settings(), used["input_tokens"] + used["output_tokens"]
+    silence = retry_after and timedelta(seconds=min(retry_after, LONGEST_SILENCE)) + BURST
 
     async def note() -> None:
         async with get_session() as session:
@@ -135,13 +143,12 @@ async def settle(booking: Booking | None, used: Mapping[str, Any]) -> None:
             if limited(settings, booking.model):
                 values = shares(settings, booking.model, tokens)
                 before = shares(settings, booking.model, booking.tokens)
-                await session.execute(
-                    SETTLE, {"name": values["name"], "used": values["tokens"], "booked": before["tokens"]}
-                )
+                given = {"used": values["tokens"], "booked": before["tokens"], "silence": silence or None}
+                await session.execute(SETTLE, {"name": values["name"], **given})
 
     try:
         await within(STEP_TIMEOUT, note())
-    except Exception as error:
+    except Exception as error:  # the call was made; its answer must not be lost for that
         logger.warning("what a call has used is not noted, its estimate counts: %s", describe(error))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 
-from app.core.llm_batch_http import batches
 from app.core.llm_batch_settings import llm_batch_settings
 from app.core.llm_batch_worker import BatchWorker
+from app.core.llm_batches import batches
 from app.core.llm_settings import llm_settings
 from app.core.outcomes import RefusedToStartError
 from app.workers.llm_jobs import modules

@@ -9,9 +9,9 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -44,7 +44,7 @@ class Model:
 
     text = TEXT
 
-    def __init__(self) -> None:
+    def __init__(self, serve: Callable[..., Any]) -> None:
         self.statuses: deque[int] = deque()
         self.ends: deque[str] = deque()
         self.poison = "no prompt has this in it"
@@ -55,36 +55,17 @@ class Model:
         self._lock = threading.Lock()
         self._end, self._answer, self._rest = threading.Event(), threading.Event(), threading.Event()
         self.release()
-        model = self
-
-        class Handler(BaseHTTPRequestHandler):
-            """One request."""
-
-            def do_GET(self) -> None:  # the name that http.server looks for
-                """Answer it."""
-                model.serve(self, b"")
-
-            def do_POST(self) -> None:
-                """Answer it."""
-                model.serve(self, self.rfile.read(int(self.headers.get("Content-Length") or 0)))
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._server = serve(self.serve)
 
     @property
     def environment(self) -> dict[str, str]:
         """How workers find it."""
-        return {"LLM_BASE_URL": f"http://127.0.0.1:{self._server.server_port}/v1", "LLM_API_KEY": "test"}
+        return {"LLM_BASE_URL": f"{self._server.url}/v1", "LLM_API_KEY": "test"}
 
     def close(self) -> None:
         """Take no more requests."""
         self.release()
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
     def hold(self) -> None:
         """Let batches not end."""
@@ -253,6 +234,6 @@ def openai(kind: str, error: str) -> dict[str, Any]:
     return {"response": None, "error": {"code": f"batch_{kind}", "message": "secret"}}
 
 
-def start() -> Model:
-    """A provider."""
-    return Model()
+def start(serve: Callable[..., Any]) -> Model:
+    """A provider; `serve` is what `http_lab` starts a server with."""
+    return Model(serve)

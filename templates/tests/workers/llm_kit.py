@@ -41,7 +41,7 @@ def start(
     can be made up.
     """
     batch = role == "batch"
-    model = labs.support("llm_batch_lab" if batch else "llm_lab").start()
+    model = labs.support("llm_batch_lab" if batch else "llm_lab").start(labs.support("http_lab").start)
     settings = {**(BATCH_SETTINGS if batch else LLM_SETTINGS), **model.environment, "LAB_ANSWER": model.text}
     lab = labs.lab("llm_kit", f"{role}_{job}", settings, role, job, calls, prompt)
     lab.on_release.append(model.release)

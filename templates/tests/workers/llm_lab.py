@@ -9,8 +9,8 @@ import select
 import threading
 import uuid
 from collections import deque
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 WORDS = ("An ", "answer ", "in ", "words.")
@@ -32,39 +32,22 @@ class Model:
 
     text = "".join(WORDS)
 
-    def __init__(self) -> None:
+    def __init__(self, serve: Callable[..., Any]) -> None:
         self.script: deque[int] = deque()
         self.calls: list[Call] = []
         self._go_on = threading.Event()
         self._go_on.set()
-        model = self
-
-        class Handler(BaseHTTPRequestHandler):
-            """One call."""
-
-            def do_POST(self) -> None:  # the name that http.server looks for
-                """Answer it."""
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                assert json.loads(body)["stream"] is True
-                model.answer(self)
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._server = serve(self.answer)
 
     @property
     def environment(self) -> dict[str, str]:
         """How workers find it."""
-        return {"LLM_BASE_URL": f"http://127.0.0.1:{self._server.server_port}/v1", "LLM_API_KEY": "test"}
+        return {"LLM_BASE_URL": f"{self._server.url}/v1", "LLM_API_KEY": "test"}
 
     def close(self) -> None:
         """Take no more calls."""
         self.release()
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
     def hold(self) -> None:
         """Let answers stop in the middle."""
@@ -79,8 +62,9 @@ class Model:
         key = str(uuid.uuid5(uuid.NAMESPACE_URL, f"job {job}"))
         return [call for call in self.calls if call.key == key]
 
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         """Answer a call."""
+        assert json.loads(body)["stream"] is True
         call = Call(request.headers["Idempotency-Key"])
         self.calls.append(call)
         status = self.script.popleft() if self.script else 200
@@ -129,6 +113,6 @@ def openai() -> Iterator[dict[str, Any] | str]:
     yield "[DONE]"
 
 
-def start() -> Model:
-    """A provider."""
-    return Model()
+def start(serve: Callable[..., Any]) -> Model:
+    """A provider; `serve` is what `http_lab` starts a server with."""
+    return Model(serve)

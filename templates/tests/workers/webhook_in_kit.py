@@ -39,7 +39,7 @@ async def receive(webhooks: list[list[str]], ending: str) -> list[int]:
     """
     from fastapi import FastAPI
 
-    accept: Any = importlib.import_module("app.api.job_accept")
+    answers: Any = importlib.import_module("app.api.worker_answers")
     sign: Any = importlib.import_module("app.core.webhook_sign")
     keys = [sign.new_secret(), sign.new_secret()]
 
@@ -50,7 +50,7 @@ async def receive(webhooks: list[list[str]], ending: str) -> list[int]:
             raise RuntimeError("the test wants this to fail")
 
     api = FastAPI()
-    api.add_exception_handler(accept.Problem, accept.answer_problem)
+    api.add_exception_handler(answers.Problem, answers.answer_problem)
     api.include_router(of("app.api.webhook_in", "webhook_in_router")("lab", lambda: keys[:1], store))
     body = b'{ "n": 1}'
 

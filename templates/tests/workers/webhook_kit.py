@@ -27,7 +27,7 @@ SETTINGS = {
 
 def start(labs: Any) -> WebhookLab:
     """The lab of the sender of webhooks."""
-    receiver = labs.support("webhook_lab").start()
+    receiver = labs.support("webhook_lab").start(labs.support("http_lab").start)
     lab = labs.lab("webhook_kit", "webhooks", SETTINGS, "webhooks")
     lab.on_release.append(receiver.release)
     lab.ending.callback(receiver.close)

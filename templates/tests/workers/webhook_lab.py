@@ -9,7 +9,8 @@ import hashlib
 import hmac
 import threading
 from collections import deque
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 
@@ -31,33 +32,18 @@ class Try:
 class Receiver:
     """Answers 204, and the next requests with the statuses of `script`."""
 
-    def __init__(self) -> None:
+    def __init__(self, serve: Callable[..., Any]) -> None:
         self.script: deque[int] = deque()
         self.got: list[Try] = []
         self._go_on = threading.Event()
         self._go_on.set()
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            """One request."""
-
-            def do_POST(self) -> None:  # the name that http.server looks for
-                """Answer it."""
-                receiver.answer(self, self.rfile.read(int(self.headers["Content-Length"])))
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
+        self._server = serve(self.answer)
+        self.url = f"{self._server.url}/hook"
 
     def close(self) -> None:
         """Take no more requests."""
         self.release()
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
     def hold(self) -> None:
         """Let requests have no answer."""
@@ -92,6 +78,6 @@ class Receiver:
         return list(dict.fromkeys(came.id for came in self.got if 200 <= came.status < 300))
 
 
-def start() -> Receiver:
-    """A receiver."""
-    return Receiver()
+def start(serve: Callable[..., Any]) -> Receiver:
+    """A receiver; `serve` is what `http_lab` starts a server with."""
+    return Receiver(serve)
