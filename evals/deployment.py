@@ -115,14 +115,19 @@ class Deployment:
             if process.running:
                 process.kill9()
 
-    def redeploy(self) -> None:
-        """SIGTERM to all, SIGKILL to what still runs after the grace period; then start again."""
+    def redeploy(self) -> list[int]:
+        """SIGTERM to all, SIGKILL to what still runs after the grace period; then start again.
+
+        The exit codes of the workers, without the web's; they are also added to `exit_codes`.
+        """
+        before = len(self.exit_codes)
         ending = [process for process in self.processes if process.running]
         for process in ending:
             process.send(signal.SIGTERM)
         for process in ending:
             self._end(process)
         self.start()
+        return self.exit_codes[before:]
 
     def _end(self, process: WorkerProcess) -> None:
         try:

@@ -5,6 +5,7 @@ python -m evals.solutions 3 path/to/project      lays out the app and solves the
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from evals.tasks import TASKS
 
+APPS = Path(__file__).resolve().parent / "apps"
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "add_worker.py"
 BOOKINGS, BOOKS = "app.services.bookings:BookingService", "library.services.books:BookService"
 RUN_CELERY = "celery: env REMAP_SIGTERM=SIGQUIT celery -A library.core.celery_app worker --concurrency 2"
@@ -168,6 +170,21 @@ def replacing(line: str, module: str, solution: Callable[[Path], None]) -> Calla
     return solve
 
 
+def restored(
+    app: str, solution: Callable[[Path], None], *files: str, lines: str = ""
+) -> Callable[[Path], None]:
+    """A solution that takes an overlay's `files` back to the app's own, and its lines out of the Procfile."""
+
+    def solve(project: Path) -> None:
+        for file in files:
+            shutil.copy(APPS / app / file, project / file)
+        if lines:
+            edit(project / "Procfile", (lines, ""))
+        solution(project)
+
+    return solve
+
+
 SOLUTIONS: dict[int, Callable[[Path], None]] = {
     1: paid,
     2: arrived,
@@ -177,6 +194,14 @@ SOLUTIONS: dict[int, Callable[[Path], None]] = {
     6: summarise,
     7: replacing("pay_listener: python -m app.pay_listener", "app/pay_listener.py", paid),
     8: replacing("arrivals: python -m library.arrivals", "src/library/arrivals.py", arrived),
+    9: restored("library", export, "src/library/api/books.py"),
+    10: restored("bookings", occupancy, "app/main.py"),
+    11: restored(
+        "bookings",
+        confirmation,
+        "app/api/bookings.py",
+        lines="mailer: celery -A app.tasks worker --concurrency 2\n",
+    ),
 }
 
 
