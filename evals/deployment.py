@@ -19,7 +19,7 @@ from support.workers import WorkerProcess
 
 RELEASE_SECONDS = 120
 GRACE_SECONDS = 30.0
-RESTARTS = 50  # of all processes together: a crash loop ends
+RESTARTS = 400  # of all processes together: a crash loop ends, but one that waits for a server may go on
 RESTART_SECONDS = 1.0  # between two of them
 
 

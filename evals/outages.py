@@ -23,7 +23,7 @@ async def database_away(stage: Stage, meanwhile: Meanwhile = nothing) -> None:
     postgres = stage.servers.postgres
     await asyncio.to_thread(postgres.kill)
     await meanwhile()
-    await stage.keep_up_for(AWAY_SECONDS)
+    await stage.keep_up_for(AWAY_SECONDS * stage.pace)
     await asyncio.to_thread(postgres.start)
 
 
@@ -32,7 +32,7 @@ async def database_silent(stage: Stage, meanwhile: Meanwhile = nothing) -> None:
     postgres = stage.servers.postgres
     await asyncio.to_thread(postgres.pause)
     await meanwhile()
-    await stage.keep_up_for(SILENT_SECONDS)
+    await stage.keep_up_for(SILENT_SECONDS * stage.pace)
     await asyncio.to_thread(postgres.resume)
 
 
@@ -47,6 +47,6 @@ async def brokers_restart(stage: Stage, *, forget: bool = False) -> None:
         await asyncio.to_thread(server.kill)
     if forget:
         redis.wipe()
-    await stage.keep_up_for(BROKER_SECONDS)
+    await stage.keep_up_for(BROKER_SECONDS * stage.pace)
     for server in servers:
         await asyncio.to_thread(server.start)

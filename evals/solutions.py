@@ -170,6 +170,60 @@ def replacing(line: str, module: str, solution: Callable[[Path], None]) -> Calla
     return solve
 
 
+# What the tills write is no CloudEvent: an entry's id in the stream is what tells it from its equals.
+TILLS = """
+
+class Entries(OrderedStreamConsumer):
+    \"\"\"Entries of the tills, as messages.\"\"\"
+
+    async def _next(self) -> list[StreamDelivery]:
+        found = await super()._next()
+        for delivery in found:
+            fields = {name.decode(): value.decode() for name, value in delivery.entry.fields.items()}
+            event = {"specversion": "1.0", "id": delivery.id.decode(), "source": "/tills",
+                     "type": "bar.ordered.v1", "data": fields}
+            delivery.entry.fields[EVENT] = json.dumps(event).encode()
+        return found
+
+
+def worker() -> Entries:
+    \"\"\"What `python -m app.workers.run charge` runs.\"\"\"
+    return Entries(consumer)
+"""
+
+
+def charge(project: Path) -> None:
+    """A consumer of Redis Streams, in order, of entries that are no CloudEvents."""
+    calls = "app.services.bar:BarService.charge"
+    add(
+        project,
+        "redis-consumer",
+        "charge",
+        "--calls",
+        calls,
+        "--type",
+        "bar.ordered.v1",
+        "--with",
+        "in-order",
+    )
+    processes(project, "charge: python -m app.workers.run charge")
+    file = project / "app" / "consumers" / "charge.py"
+    head, _ = file.read_text(encoding="utf-8").split("\n\ndef worker()")
+    file.write_text(head + TILLS, encoding="utf-8")
+    edit(
+        file,
+        ("from pydantic import BaseModel\n", "import json\n\nfrom pydantic import BaseModel\n"),
+        (
+            "from app.core.stream_consumer import StreamConsumer\n",
+            (
+                "from app.core.redis_stream import EVENT\n"
+                "from app.core.stream_consumer import StreamDelivery\n"
+                "from app.core.stream_in_order import OrderedStreamConsumer\n"
+            ),
+        ),
+    )
+
+
 def restored(
     app: str, solution: Callable[[Path], None], *files: str, lines: str = ""
 ) -> Callable[[Path], None]:
@@ -202,6 +256,7 @@ SOLUTIONS: dict[int, Callable[[Path], None]] = {
         "app/api/bookings.py",
         lines="mailer: celery -A app.tasks worker --concurrency 2\n",
     ),
+    12: charge,
 }
 
 

@@ -42,7 +42,11 @@ class Servers:
 
 @dataclass
 class Stage:
-    """What a scenario works with. `patience`: seconds without a further effect after which it is given up."""
+    """What a scenario works with.
+
+    patience: seconds without a further effect after which it is given up.
+    pace: factor of the lengths of outages and freezes; tests of the grader itself are in a hurry.
+    """
 
     deployment: Deployment
     world: World
@@ -51,6 +55,7 @@ class Stage:
     rabbit_url: str
     servers: Servers
     patience: float = 60.0
+    pace: float = 1.0
     findings: list[Finding] = field(default_factory=list)
     ledgers: list[str] = field(default_factory=list)
 
@@ -146,7 +151,7 @@ def clean(ledger: Ledger) -> bool:
 
 @asynccontextmanager
 async def staged(
-    project: Path, *, rabbit: bool = False, copies: int = 1, patience: float = 60.0
+    project: Path, *, rabbit: bool = False, copies: int = 1, patience: float = 60.0, pace: float = 1.0
 ) -> AsyncIterator[Stage]:
     """Servers, RabbitMQ only if asked for, and the running project. DeploymentError when it does not run."""
     with ExitStack() as stack:
@@ -168,4 +173,4 @@ async def staged(
             await asyncio.to_thread(deployment.start)
             plain = url.replace("postgresql+asyncpg", "postgresql")
             servers = Servers(postgres, redis, broker)
-            yield Stage(deployment, world, plain, redis.url, rabbit_url, servers, patience)
+            yield Stage(deployment, world, plain, redis.url, rabbit_url, servers, patience, pace)

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-from evals.scenarios import jobs, messages, requests, schedule
+from evals.scenarios import jobs, messages, ordered, requests, schedule
 from evals.stage import Stage
 
 HERE = Path(__file__).resolve().parent
@@ -125,5 +125,6 @@ TASKS = {
         Task(9, "library", partial(jobs.play, work=EXPORTS), jobs.EXPECTATIONS, "exporter"),
         Task(10, "bookings", schedule.play, schedule.EXPECTATIONS, "nightly"),
         Task(11, "bookings", requests.play, requests.EXPECTATIONS, "mailer"),
+        Task(12, "bookings", ordered.play, ordered.EXPECTATIONS, "bar"),
     )
 }

@@ -8,6 +8,7 @@ hang    the statement waits until the traps are taken away
 drop    the connection is closed by the server, `DROPS` times
 refuse  the statement fails with an error of the database, each time
 slow    the statement takes `SLOW_SECONDS`
+brief   the statement takes `BRIEF_SECONDS`, in which a worker can be found at work
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ from evals.stage import Stage
 from support.wait import eventually
 from support.workers import WorkerProcess
 
-Kind = Literal["kill", "hang", "drop", "refuse", "slow"]
+Kind = Literal["kill", "hang", "drop", "refuse", "slow", "brief"]
 
 DEATHS = 20  # of a process by the same piece of work; RabbitMQ 4 gives a message up after as many
 DROPS = 6
 SLOW_SECONDS = 20
-LOCKS: dict[str, int] = {"kill": 1, "hang": 2, "drop": 3, "slow": 4}
+BRIEF_SECONDS = 5
+LOCKS: dict[str, int] = {"kill": 1, "hang": 2, "drop": 3, "slow": 4, "brief": 5}
+PASSED = (LOCKS["slow"], LOCKS["brief"])  # their locks are free: they mark who takes long
+
 SPACE = 471_100  # of the advisory locks, so that they are nobody else's
 SET_UP = f"""
 CREATE SCHEMA grader;
@@ -50,6 +54,9 @@ BEGIN
         WHEN 'slow' THEN
             PERFORM pg_advisory_xact_lock_shared({SPACE}, {LOCKS["slow"]});
             PERFORM pg_sleep({SLOW_SECONDS});
+        WHEN 'brief' THEN
+            PERFORM pg_advisory_xact_lock_shared({SPACE}, {LOCKS["brief"]});
+            PERFORM pg_sleep({BRIEF_SECONDS});
         WHEN 'refuse' THEN RAISE EXCEPTION 'the books of this one are closed';
         ELSE NULL;
     END CASE;
@@ -60,7 +67,7 @@ CREATE TRIGGER spring BEFORE INSERT ON {{table}} FOR EACH ROW EXECUTE FUNCTION g
 CAUGHT = f"""
 SELECT l.objid::int AS lock, l.pid, a.client_port FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.classid = {SPACE} AND a.datname = current_database()
-  AND l.mode = 'ShareLock' AND (l.granted = (l.objid = {LOCKS["slow"]}))
+  AND l.mode = 'ShareLock' AND (l.granted = (l.objid IN {PASSED}))
 """  # noqa: S608
 
 
@@ -94,7 +101,7 @@ class Traps:
         """The traps strike inside the block; at its end they are taken away, and what hangs goes on."""
         connection = await asyncpg.connect(self.stage.database)
         for lock in LOCKS.values():
-            if lock != LOCKS["slow"]:
+            if lock not in PASSED:
                 await connection.execute(f"SELECT pg_advisory_lock({SPACE}, {lock})")
         watching = asyncio.create_task(self._watch(connection))
         try:

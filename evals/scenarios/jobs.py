@@ -185,12 +185,12 @@ async def spring(scene: Scene) -> None:
     """One worker freezes in a job; the others meet the traps, with good jobs behind them."""
     stage, traps = scene.stage, scene.traps
     held = scene.take(1)
-    await traps.set("slow", held)
+    await traps.set("brief", held)
     await scene.ask(held)
-    frozen = await traps.worker_of("slow", 60)
+    frozen = await traps.worker_of("brief", 60)
     if frozen is not None:
         await asyncio.to_thread(frozen.pause)
-    thaw = time.monotonic() + FROZEN_SECONDS
+    thaw = time.monotonic() + FROZEN_SECONDS * stage.pace
     bad = {kind: scene.take(number) for kind, number in TRAPS.items()}
     for kind in ("hang", "refuse", "drop"):
         await traps.set(kind, bad[kind])

@@ -58,7 +58,7 @@ async def freeze(stage: Stage) -> None:
     began = await now(stage)
     for worker in half:
         await asyncio.to_thread(worker.pause)
-    await stage.keep_up_for(FROZEN_SECONDS)
+    await stage.keep_up_for(FROZEN_SECONDS * stage.pace)
     for worker in half:
         await asyncio.to_thread(worker.resume)
     await stage.keep_up_for(EVERY)

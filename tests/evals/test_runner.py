@@ -249,7 +249,7 @@ def test_what_was_prepared_is_never_overwritten(
         ("--output", "x"),
         ("--prepare", "x", "--collect", "x"),
         ("--prepare", "x", "--agent", "true"),
-        ("--prepare", str(run.archive.ROOT / "runs")),
+        ("--prepare", str(archive.ROOT / "runs")),
     ],
 )
 def test_a_command_line_that_says_too_little_or_too_much(

@@ -11,7 +11,7 @@ import pytest
 
 from docs.documents import ROOT
 from evals import procfile
-from evals.scenarios import jobs, messages, requests, schedule
+from evals.scenarios import jobs, messages, ordered, requests, schedule
 from evals.solutions import SOLUTIONS, solve
 from evals.stage import Stage
 from evals.tasks import TASKS, tickets
@@ -30,7 +30,7 @@ def test_tickets_and_tasks_are_the_same() -> None:
     content = json.loads((ROOT / "evals" / "evals.json").read_text())
 
     assert content["skill_name"] == archive.NAME
-    assert [entry["id"] for entry in content["evals"]] == sorted(TASKS) == list(range(1, 12))
+    assert [entry["id"] for entry in content["evals"]] == sorted(TASKS) == list(range(1, 13))
     for entry in tickets():
         assert set(entry) == {"id", "prompt", "expected_output", "files", "expectations"}
         assert tuple(entry["expectations"]) == TASKS[entry["id"]].expectations
@@ -53,7 +53,7 @@ def test_twenty_queries_half_of_them_near_misses() -> None:
 
 def test_every_scenario_is_used() -> None:
     used = {task.expectations for task in TASKS.values()}
-    scenarios = (messages, requests, schedule, jobs)
+    scenarios = (messages, requests, schedule, jobs, ordered)
     assert used == {scenario.EXPECTATIONS for scenario in scenarios}
 
 
@@ -61,8 +61,8 @@ def test_an_app_starts_without_a_worker_but_those_to_mend(tmp_path: Path) -> Non
     for task in TASKS.values():
         lines = procfile.read(task.lay_out(tmp_path / str(task.id)))
         assert list(lines)[:2] == ["release", "web"]
-        # Of those to mend, two do it in the API itself
-        assert bool(list(lines)[2:]) == (task.overlay not in ("", "exporter", "nightly"))
+        # Of those to mend, two do it in the API itself, and the bar has none
+        assert bool(list(lines)[2:]) == (task.overlay not in ("", "exporter", "nightly", "bar"))
 
 
 def test_a_line_that_is_no_process_is_refused(tmp_path: Path) -> None:
