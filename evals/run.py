@@ -26,13 +26,10 @@ run; what it holds of the other kind stays. Exit codes: 0 all graded, 2 wrong co
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import platform
-import shutil
 import sys
-import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -42,32 +39,11 @@ from typing import Any
 from evals import triggers
 from evals.agent import Agent
 from evals.benchmark import CONFIGURATIONS, WITH, WITHOUT, Run, benchmark, table
-from evals.grade import PATIENCE, grade
+from evals.folders import PREAMBLE, collect, graded, lay_out, prepare
+from evals.grade import PATIENCE
 from evals.tasks import TASKS, Task
 from tools import archive
 from tools.release import version_of
-
-SKILL_FOLDERS = (".claude/skills", ".agents/skills")
-PREAMBLE = "Read README.md of this project first. Then do this ticket; when it is done, say what you did.\n\n"
-
-
-def install(project: Path, folder: Path) -> None:
-    """Put the skill where clients look for it."""
-    packed = archive.build(folder)
-    for place in SKILL_FOLDERS:
-        with zipfile.ZipFile(packed) as opened:
-            opened.extractall(project / place)
-
-
-def prepare(task: Task, configuration: str, folder: Path) -> Path:
-    """The project that the agent gets."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    project = task.lay_out(folder / "project")
-    if configuration == WITH:
-        install(project, folder)
-    return project
 
 
 def play(agent: Agent, chosen: list[tuple[Task, str, int]], output: Path, patience: float) -> Iterator[Run]:
@@ -78,50 +54,6 @@ def play(agent: Agent, chosen: list[tuple[Task, str, int]], output: Path, patien
         ended, seconds, used = agent.work(PREAMBLE + task.ticket + "\n", project, folder)
         print(f"== task {task.id}, {configuration}, run {number}: {ended}, {seconds:.0f} s")
         yield Run(task.id, configuration, number, graded(task, folder, patience), seconds, used, ended)
-
-
-def graded(task: Task, folder: Path, patience: float) -> dict[str, Any]:
-    """Grade the project of a run, and keep what was found beside it."""
-    grading = asyncio.run(grade(task, folder / "project", patience=patience))
-    (folder / "grading.json").write_text(json.dumps(grading.json(), indent=2) + "\n", encoding="utf-8")
-    (folder / "processes.log").write_text(grading.logs, encoding="utf-8")
-    print(*grading.lines(), sep="\n")
-    return grading.json()
-
-
-def lay_out(chosen: list[tuple[Task, str, int]], output: Path) -> list[Path]:
-    """Folders for an agent to work in. FileExistsError, and nothing is touched, when one is there already."""
-    folders = [output / f"eval-{task.id}" / name / f"run-{number}" for task, name, number in chosen]
-    for folder in folders:
-        if folder.exists():
-            raise FileExistsError(f"{folder} is there already")
-    for folder, (task, configuration, _) in zip(folders, chosen, strict=True):
-        prepare(task, configuration, folder)
-        (folder / "ticket.txt").write_text(PREAMBLE + task.ticket + "\n", encoding="utf-8")
-    return folders
-
-
-def collect(output: Path, patience: float) -> Iterator[Run]:
-    """Grade what `lay_out` has laid out, but for what is graded already."""
-    for project in sorted(output.glob("eval-*/*/run-*/project")):
-        folder = project.parent
-        task, configuration = int(folder.parts[-3].removeprefix("eval-")), folder.parts[-2]
-        if task not in TASKS or configuration not in CONFIGURATIONS:
-            continue
-        done = folder / "grading.json"
-        print(f"== task {task}, {configuration}, {folder.name}{' (graded before)' if done.is_file() else ''}")
-        grading = json.loads(done.read_text()) if done.is_file() else graded(TASKS[task], folder, patience)
-        seconds, used = timing(folder / "timing.json")
-        number = int(folder.name.removeprefix("run-"))
-        yield Run(task, configuration, number, grading, seconds, used, "collected")
-
-
-def timing(path: Path) -> tuple[float | None, int | None]:
-    """Seconds and tokens; None for what the file does not say, or where there is none."""
-    said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return said.get("seconds", said.get("total_duration_seconds")), said.get(
-        "tokens", said.get("total_tokens")
-    )
 
 
 def command_line() -> argparse.ArgumentParser:

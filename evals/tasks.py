@@ -13,6 +13,8 @@ from typing import Any
 import httpx2
 
 from evals.scenarios import jobs, messages, ordered, requests, schedule
+from evals.scenarios.asking import Work
+from evals.scenarios.topics import Topic
 from evals.stage import Stage
 
 HERE = Path(__file__).resolve().parent
@@ -51,7 +53,7 @@ def tickets() -> list[dict[str, Any]]:
     return entries
 
 
-PAID = messages.Topic(
+PAID = Topic(
     name="pay.captured",
     type="pay.captured.v1",
     data='{"booking_id": {id}, "payment_reference": "ref-{id}"}',
@@ -61,7 +63,7 @@ PAID = messages.Topic(
     key="NEW.booking_id",
     effects="SELECT booking_id FROM booking_note WHERE what = 'paid'",
 )
-ARRIVED = messages.Topic(
+ARRIVED = Topic(
     name="book.arrived",
     type="book.arrived.v1",
     data='{"book_id": {id}, "copies": 2}',
@@ -100,9 +102,9 @@ async def summaries(stage: Stage) -> list[Hashable]:
     return [number for number in set(kept) for _ in range(max(numbers.count(number), kept.count(number)))]
 
 
-EXPORTS = jobs.Work("exports", ask_export, exports, "export", "replace(NEW.reference, 'list-', '')")
+EXPORTS = Work("exports", ask_export, exports, "export", "replace(NEW.reference, 'list-', '')")
 TITLE = "(SELECT replace(title, 'No ', '') FROM book WHERE id = NEW.book_id)"
-SUMMARIES = jobs.Work("summaries", ask_summary, summaries, "summary", TITLE)
+SUMMARIES = Work("summaries", ask_summary, summaries, "summary", TITLE)
 
 TASKS = {
     task.id: task

@@ -1,29 +1,18 @@
-"""Messages from another system, while the database is slow and the workers die: one effect for each."""
+"""Messages, while the database is slow and workers and servers die: one effect for each."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import time
-import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from functools import partial
-from itertools import islice
-from typing import Any
-
-import aio_pika
-import redis.asyncio
-from aio_pika.exceptions import ChannelClosed, DeliveryError
 
 from evals.outages import Meanwhile, brokers_restart, database_away, database_silent
+from evals.scenarios.topics import Scene, Topic, scene_of
 from evals.stage import Stage, clean
 from evals.traps import DEATHS, Kind, Traps
-from support.ledger import Ledger
-from support.wait import eventually
 
 EXPECTATIONS = (
     "nothing that was accepted is lost",
@@ -52,85 +41,11 @@ $$ BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END $$
 """
 SLOW_ROW = "CREATE TRIGGER slow BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION be_slow()"
 NO_LONGER_SLOW = "DROP TRIGGER slow ON {table}"
-ROWS = 4 * BURST
-
-Publish = Callable[[list[bytes]], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Topic:
-    """Where messages go, what is in them, and what comes of them. `{id}` is the number of a row.
-
-    key: the number of a message, as an expression over NEW, the row of its effect.
-    """
-
-    name: str
-    type: str
-    data: str
-    rows: str
-    table: str
-    key: str
-    effects: str
-    rabbit: bool = False
-
-    def message(self, number: int) -> bytes:
-        """A CloudEvent; the same number gives the same message."""
-        envelope = {
-            "specversion": "1.0",
-            "id": f"evt-{number}",
-            "source": "/partner",
-            "type": self.type,
-            "datacontenttype": "application/json",
-            "data": json.loads(self.data.replace("{id}", str(number))),
-        }
-        return json.dumps(envelope).encode()
-
-
-@dataclass
-class Scene:
-    """A topic that is published to on a stage, with traps in the table of its effects."""
-
-    stage: Stage
-    topic: Topic
-    publish: Publish
-    traps: Traps
-    numbers: Iterator[int]
-
-    def take(self, count: int) -> list[int]:
-        """The next numbers."""
-        return list(islice(self.numbers, count))
-
-    async def send(self, numbers: list[int], times: int = 1) -> None:
-        """Publish the messages of these numbers."""
-        await self.publish([self.topic.message(number) for number in numbers] * times)
-
-    async def effects(self) -> list[Hashable]:
-        """Numbers of the rows that are there, as many times as they are."""
-        return [row[0] for row in await self.stage.sql(self.topic.effects)]
-
-    async def some(self, of: list[int], at_least: int, seconds: float = 30.0) -> bool:
-        """Wait until some of them are done. A project that does nothing is graded, too: the account tells."""
-
-        async def reached() -> bool:
-            self.stage.deployment.keep_up()
-            return len(set(of) & set(await self.effects())) >= at_least
-
-        with suppress(AssertionError):
-            return await eventually(reached, seconds)
-        return False
-
-    async def account(self, name: str, numbers: list[int]) -> Ledger:
-        """See Stage."""
-        return await self.stage.account(f"{self.topic.name}, {name}", numbers, self.effects)
 
 
 async def play(stage: Stage, topic: Topic) -> None:
     """Kills, deploys, outages and traps, one after the other, each with an account of its own."""
-    publish = to_rabbit(stage, topic) if topic.rabbit else to_redis(stage, topic)
-    traps = Traps(stage, topic.table, topic.key)
-    scene = Scene(stage, topic, publish, traps, iter(range(1, ROWS + 1)))
-    await stage.sql(topic.rows.replace("{count}", str(ROWS)))
-    await traps.build()
+    scene = await scene_of(stage, topic)
     if not await die_and_deploy(scene):
         return  # it does nothing: the other faults would take minutes to say so again
     await deploy_in_the_middle(scene)
@@ -259,46 +174,3 @@ def given_up(traps: Traps) -> bool:
     """Whether the message that kills has not been tried again for a while, and not for too many deaths."""
     deaths = traps.sprung["kill"]
     return 0 < deaths < DEATHS and time.monotonic() - traps.last_death > QUIET_SECONDS
-
-
-def to_redis(stage: Stage, topic: Topic) -> Publish:
-    """Adds entries to the stream; the field is `event`."""
-
-    async def publish(bodies: list[bytes]) -> None:
-        async with redis.asyncio.Redis.from_url(stage.redis_url) as client, client.pipeline() as pipeline:
-            for body in bodies:
-                pipeline.xadd(topic.name, {"event": body})
-            await pipeline.execute()
-
-    return publish
-
-
-def to_rabbit(stage: Stage, topic: Topic) -> Publish:
-    """Publishes to the topic exchange `events` with confirms; waits until somebody has bound a queue.
-
-    Each publishing has a message id of its own in its properties: what a message is, its body says.
-    """
-
-    async def publish(bodies: list[bytes]) -> None:
-        connection: Any = await aio_pika.connect(stage.rabbit_url)
-        async with connection:
-            await eventually(partial(sent, connection, bodies[:1]), 60, "a queue is bound")
-            assert await sent(connection, bodies[1:])
-
-    async def sent(connection: Any, bodies: list[bytes]) -> bool:
-        channel = await connection.channel(on_return_raises=True)
-        try:
-            exchange = await channel.declare_exchange("events", aio_pika.ExchangeType.TOPIC, durable=True)
-            for body in bodies:
-                await exchange.publish(message(body), topic.name, mandatory=True)
-        except (DeliveryError, ChannelClosed):
-            return False
-        finally:
-            await channel.close()
-        return True
-
-    def message(body: bytes) -> aio_pika.Message:
-        kind, mode = "application/cloudevents+json", aio_pika.DeliveryMode.PERSISTENT
-        return aio_pika.Message(body, content_type=kind, delivery_mode=mode, message_id=str(uuid.uuid4()))
-
-    return publish

@@ -10,11 +10,11 @@ from typing import Any
 import psutil
 import pytest
 
-from evals import run, triggers
+from evals import folders, run, triggers
 from evals.agent import Agent, tokens
 from evals.benchmark import WITH, WITHOUT, Run, benchmark, table
+from evals.folders import prepare
 from evals.grade import Grading
-from evals.run import prepare
 from evals.stage import Finding
 from evals.tasks import TASKS, Task
 from support import reaper
@@ -110,8 +110,9 @@ def graded(monkeypatch: pytest.MonkeyPatch) -> None:
         return Grading([Finding("it is there", there, f"patience {patience:g}")])
 
     names = dict(enumerate(("one", "two", "three", "four"), start=1))
-    monkeypatch.setattr(run, "grade", grade)
-    monkeypatch.setattr(run, "PREAMBLE", "")
+    monkeypatch.setattr(folders, "grade", grade)
+    for module in (folders, run):
+        monkeypatch.setattr(module, "PREAMBLE", "")
     monkeypatch.setattr(run, "TASKS", {number: TASKS[number] for number in names})
     monkeypatch.setattr(Task, "ticket", property(lambda task: f"ticket {names[task.id]}"))
 
@@ -168,14 +169,14 @@ def test_what_was_measured_before_an_interruption_is_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # Given a grader that is interrupted in the second run
-    grade: Callable[..., Awaitable[Grading]] = vars(run)["grade"]
+    grade: Callable[..., Awaitable[Grading]] = vars(folders)["grade"]
 
     async def interrupted(task: Task, project: Path, *, patience: float) -> Grading:
         if task.id == 2:
             raise KeyboardInterrupt
         return await grade(task, project, patience=patience)
 
-    monkeypatch.setattr(run, "grade", interrupted)
+    monkeypatch.setattr(folders, "grade", interrupted)
     with pytest.raises(KeyboardInterrupt):
         main(monkeypatch, tmp_path, WORKS, "--task", "1", "--task", "2", "--only", WITH)
 
@@ -190,18 +191,18 @@ def test_agents_without_a_command_are_graded_later(
     chosen = ("--task", "1", "--task", "2")
     call(monkeypatch, "--prepare", str(tmp_path / "runs"), *chosen)
     call(monkeypatch, "--prepare", str(tmp_path / "runs"), *chosen, "--without-skill")
-    folders = {
+    places = {
         (number, name): tmp_path / "runs" / f"eval-{number}" / name / "run-1"
         for number in (1, 2)
         for name in (WITH, WITHOUT)
     }
-    assert {str(folder) for folder in folders.values()} == set(capsys.readouterr().out.split())
-    for (number, name), folder in folders.items():
+    assert {str(folder) for folder in places.values()} == set(capsys.readouterr().out.split())
+    for (number, name), folder in places.items():
         assert (folder / "ticket.txt").read_text() == f"ticket {['one', 'two'][number - 1]}\n"
         assert (folder / "project" / ".claude" / "skills" / archive.NAME).is_dir() == (name == WITH)
-    (folders[1, WITH] / "project" / "done.txt").touch()
-    (folders[1, WITH] / "timing.json").write_text('{"seconds": 512, "tokens": 84000}')
-    (folders[2, WITH] / "timing.json").write_text('{"total_duration_seconds": 88, "duration_ms": 88000}')
+    (places[1, WITH] / "project" / "done.txt").touch()
+    (places[1, WITH] / "timing.json").write_text('{"seconds": 512, "tokens": 84000}')
+    (places[2, WITH] / "timing.json").write_text('{"total_duration_seconds": 88, "duration_ms": 88000}')
 
     call(monkeypatch, "--collect", str(tmp_path / "runs"), "--name", "somebody")
 
@@ -221,9 +222,9 @@ def test_agents_without_a_command_are_graded_later(
     assert "| 1 | without skill | 0 of 1 | - | - |" in capsys.readouterr().out
 
     # And once only: what the agent does later changes nothing, until the grading is removed
-    (folders[2, WITHOUT] / "project" / "done.txt").touch()
-    (folders[1, WITH] / "project" / "done.txt").unlink()
-    (folders[2, WITHOUT] / "grading.json").unlink()
+    (places[2, WITHOUT] / "project" / "done.txt").touch()
+    (places[1, WITH] / "project" / "done.txt").unlink()
+    (places[2, WITHOUT] / "grading.json").unlink()
     call(monkeypatch, "--collect", str(tmp_path / "runs"))
     result = json.loads((tmp_path / "runs" / "benchmark.json").read_text())
     assert [one["result"]["passed"] for one in result["runs"]] == [1, 0, 0, 1]
