@@ -33,7 +33,7 @@ from support.workers import WorkerProcess
 Kind = Literal["kill", "hang", "drop", "refuse", "slow", "brief"]
 
 DEATHS = 20  # of a process by the same piece of work; RabbitMQ 4 gives a message up after as many
-DROPS = 6
+DROPS = 5
 SLOW_SECONDS = 20
 BRIEF_SECONDS = 5
 LOCKS: dict[str, int] = {"kill": 1, "hang": 2, "drop": 3, "slow": 4, "brief": 5}

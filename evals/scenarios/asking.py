@@ -81,10 +81,28 @@ class Scene:
         """See Stage."""
         return await self.stage.account(f"{self.work.name}, {name}", numbers, self.effects)
 
-    async def state(self, number: int) -> str:
-        """What its Location says now."""
-        async with self.stage.client() as client:
-            return await state_at(client, self.places[number])
+    async def note(self, name: str, numbers: list[int]) -> Ledger:
+        """The account as it stands, without waiting for anything."""
+        return self.stage.note(f"{self.work.name}, {name}", [*numbers], await self.effects())
+
+    async def ended(
+        self, numbers: list[int], seconds: float, enough: Callable[[], bool] = lambda: False
+    ) -> str:
+        """What the Location of the first of them says: once final, after `seconds`, or when it is `enough`."""
+        state, end = "not accepted", time.monotonic() + seconds
+        while numbers[0] in self.places and time.monotonic() < end and not enough():
+            with suppress(httpx2.HTTPError):
+                async with self.stage.client() as client:
+                    state = await state_at(client, self.places[numbers[0]])
+            if state in SUCCESS or failed(state):
+                break
+            await self.stage.keep_up_for(1)
+        return state
+
+
+def failed(state: str) -> bool:
+    """Whether a state is final and none of success."""
+    return any(word in state for word in FAILURE)
 
 
 async def followed(stage: Stage, client: httpx2.AsyncClient, places: list[str]) -> list[str]:
