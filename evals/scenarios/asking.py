@@ -88,7 +88,7 @@ class Scene:
     async def ended(
         self, numbers: list[int], seconds: float, enough: Callable[[], bool] = lambda: False
     ) -> str:
-        """What the Location of the first of them says: once final, after `seconds`, or when it is `enough`."""
+        """What the Location of the first says: once it is final, after `seconds`, or when it is `enough`."""
         state, end = "not accepted", time.monotonic() + seconds
         while numbers[0] in self.places and time.monotonic() < end and not enough():
             with suppress(httpx2.HTTPError):

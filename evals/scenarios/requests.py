@@ -57,6 +57,11 @@ class Scene:
         """Guests that were mailed, as many times as they were."""
         return [effect.body["to"] for effect in await self.stage.world.effects("mail")]
 
+    async def tried(self) -> bool:
+        """Whether workers have called the provider some times; they may still have been starting."""
+        self.stage.deployment.keep_up()
+        return len(await self.stage.world.calls("mail")) >= WAVE // 2
+
     async def mailed(self) -> bool:
         """Whether any mail was sent."""
         self.stage.deployment.keep_up()
@@ -89,6 +94,8 @@ async def die_and_deploy(scene: Scene) -> bool:
     stage = scene.stage
     await stage.world.script("mail", fail(503, times=None))
     guests = await scene.wave()
+    with suppress(AssertionError):  # the account tells
+        await eventually(scene.tried, stage.patience)
     await asyncio.to_thread(stage.deployment.kill)
     await stage.world.script("mail", drop(times=3))
     await asyncio.to_thread(stage.deployment.start)
