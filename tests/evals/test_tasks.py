@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from docs.documents import ROOT
+from docs.documents import ROOT, SKILL, table_rows
 from evals import procfile
 from evals.scenarios import jobs, messages, ordered, requests, schedule
 from evals.solutions import SOLUTIONS, solve
@@ -41,6 +41,14 @@ def test_tickets_and_tasks_are_the_same() -> None:
 def test_a_ticket_is_terse_and_gives_nothing_away(task: Any) -> None:
     assert 15 <= len(task.ticket.split()) <= 70
     assert not OURS.search(task.ticket)
+
+
+def test_every_gotcha_comes_from_a_failure_that_was_seen() -> None:
+    lessons = (ROOT / "evals" / "lessons.md").read_text()
+
+    gotchas = [row[0] for row in table_rows(SKILL.section("Gotchas"))]
+    assert gotchas
+    assert [gotcha for gotcha in gotchas if f"| {gotcha} | " not in lessons] == []
 
 
 def test_twenty_queries_half_of_them_near_misses() -> None:
