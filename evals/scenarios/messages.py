@@ -33,7 +33,7 @@ BURST = 2_000
 BURST_DIES = BURST // 5
 FROZEN_SECONDS = 45.0
 TRAPS: dict[Kind, int] = {"hang": 3, "refuse": 2, "kill": 1}
-TRAP_SECONDS = 150.0
+TRAP_SECONDS = 240.0
 QUIET_SECONDS = 40.0  # after the last death: given up
 SLOW = """
 CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS
