@@ -13,24 +13,25 @@ CONFIGURATIONS = (WITH, WITHOUT)
 
 @dataclass(frozen=True)
 class Run:
-    """One run of an agent. `seconds` is wall time; `tokens` is None where the agent reports none."""
+    """One run of an agent. `seconds` is wall time; it and `tokens` are None where nobody has said them."""
 
     task: int
     configuration: str
     number: int
     grading: Mapping[str, Any]
-    seconds: float
+    seconds: float | None
     tokens: int | None
     ended: str
 
     def json(self) -> dict[str, Any]:
         """The entry of benchmark.json."""
         summary = self.grading["summary"]
+        seconds = None if self.seconds is None else round(self.seconds, 1)
         return {
             "eval_id": self.task,
             "configuration": self.configuration,
             "run_number": self.number,
-            "result": {**summary, "time_seconds": round(self.seconds, 1), "tokens": self.tokens},
+            "result": {**summary, "time_seconds": seconds, "tokens": self.tokens},
             "expectations": self.grading["expectations"],
             "ledgers": self.grading.get("ledgers", []),
             "notes": [self.ended],
@@ -47,7 +48,7 @@ def benchmark(runs: Sequence[Run], metadata: Mapping[str, Any]) -> dict[str, Any
                 "pass_rate": spread(run.grading["summary"]["pass_rate"] for run in some),
                 "all_passed": sum(run.grading["summary"]["failed"] == 0 for run in some),
                 "runs": len(some),
-                "time_seconds": spread(run.seconds for run in some),
+                "time_seconds": spread(run.seconds for run in some if run.seconds is not None),
                 "tokens": spread(run.tokens for run in some if run.tokens is not None),
             }
     if set(summary) == set(CONFIGURATIONS):
@@ -86,9 +87,11 @@ def table(result: Mapping[str, Any]) -> str:
     ]
     for run in result["runs"]:
         got = run["result"]
-        tokens = "-" if got["tokens"] is None else f"{got['tokens']:,}"
+        tokens, seconds = (
+            "-" if number is None else f"{number:,.0f}" for number in (got["tokens"], got["time_seconds"])
+        )
         rows.append(
             f"| {run['eval_id']} | {run['configuration'].replace('_', ' ')} "
-            f"| {got['passed']} of {got['total']} | {got['time_seconds']:.0f} | {tokens} |"
+            f"| {got['passed']} of {got['total']} | {seconds} | {tokens} |"
         )
     return "\n".join(rows)

@@ -19,7 +19,7 @@ from support.workers import WorkerProcess
 
 RELEASE_SECONDS = 120
 GRACE_SECONDS = 30.0
-RESTARTS = 50  # of all processes together: a crash loop ends
+RESTARTS = 400  # of all processes together: a crash loop ends, but one that waits for a server may go on
 RESTART_SECONDS = 1.0  # between two of them
 
 
@@ -115,14 +115,19 @@ class Deployment:
             if process.running:
                 process.kill9()
 
-    def redeploy(self) -> None:
-        """SIGTERM to all, SIGKILL to what still runs after the grace period; then start again."""
+    def redeploy(self) -> list[int]:
+        """SIGTERM to all, SIGKILL to what still runs after the grace period; then start again.
+
+        The exit codes of the workers, without the web's; they are also added to `exit_codes`.
+        """
+        before = len(self.exit_codes)
         ending = [process for process in self.processes if process.running]
         for process in ending:
             process.send(signal.SIGTERM)
         for process in ending:
             self._end(process)
         self.start()
+        return self.exit_codes[before:]
 
     def _end(self, process: WorkerProcess) -> None:
         try:

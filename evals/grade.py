@@ -58,10 +58,12 @@ class Grading:
         return [*self.ledgers, *found]
 
 
-async def grade(task: Task, project: Path, *, patience: float = PATIENCE, rabbit: bool = True) -> Grading:
+async def grade(
+    task: Task, project: Path, *, patience: float = PATIENCE, rabbit: bool = True, pace: float = 1.0
+) -> Grading:
     """Play the task's scenario. A project that does not run, or stops the scenario, fails what is left.
 
-    `rabbit`: there is a RabbitMQ even where the ticket does not ask for one.
+    `rabbit`: there is a RabbitMQ even where the ticket does not ask for one. `pace`: see Stage.
     """
     found: list[Finding] = []
     ledgers: list[str] = []
@@ -69,7 +71,7 @@ async def grade(task: Task, project: Path, *, patience: float = PATIENCE, rabbit
     try:
         procfile.read(project)  # before servers are started for nothing
         async with staged(
-            project, rabbit=rabbit or task.rabbit, copies=task.copies, patience=patience
+            project, rabbit=rabbit or task.rabbit, copies=task.copies, patience=patience, pace=pace
         ) as stage:
             found, ledgers = stage.findings, stage.ledgers
             try:

@@ -3,6 +3,8 @@
     python -m evals.run --agent 'COMMAND' --output FOLDER
     python -m evals.run --agent 'COMMAND' --output FOLDER --task 3 --task 5 --runs 3 --only with_skill
     python -m evals.run --agent 'COMMAND' --output FOLDER --triggers
+    python -m evals.run --prepare FOLDER [--without-skill] [--task 3]
+    python -m evals.run --collect FOLDER --name 'the agent'
 
 A shell runs COMMAND in a copy of the task's app. The ticket is on its standard input, in EVAL_TICKET, and
 in the file that EVAL_TICKET_FILE names. With the skill, .claude/skills and .agents/skills of that copy
@@ -12,6 +14,11 @@ prints JSON with `usage` as its last line.
 --triggers asks instead which skill the agent would load for each query of triggers.json: COMMAND gets the
 names and descriptions of several, ours among them, and answers `SKILL: NAME` or `SKILL: none`.
 
+--prepare is for agents without a command: FOLDER/eval-N/with_skill/run-1 holds the project and ticket.txt,
+which is all that the agent gets. Call it again with --without-skill for the other side. --collect grades what
+is there by then, each run once: remove its grading.json to grade it again. timing.json beside the project
+says what it took: {"seconds": 512, "tokens": 84000}, or skill-creator's own form of it.
+
 What the agent said, its project and the grading stay in FOLDER. benchmark.json there is written after each
 run; what it holds of the other kind stays. Exit codes: 0 all graded, 2 wrong command line.
 """
@@ -19,47 +26,24 @@ run; what it holds of the other kind stays. Exit codes: 0 all graded, 2 wrong co
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import platform
-import shutil
 import sys
-import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from evals import triggers
 from evals.agent import Agent
-from evals.benchmark import CONFIGURATIONS, WITH, Run, benchmark, table
-from evals.grade import PATIENCE, grade
+from evals.benchmark import CONFIGURATIONS, WITH, WITHOUT, Run, benchmark, table
+from evals.folders import PREAMBLE, collect, graded, lay_out, prepare
+from evals.grade import PATIENCE
 from evals.tasks import TASKS, Task
 from tools import archive
 from tools.release import version_of
-
-SKILL_FOLDERS = (".claude/skills", ".agents/skills")
-PREAMBLE = "Read README.md of this project first. Then do this ticket; when it is done, say what you did.\n\n"
-
-
-def install(project: Path, folder: Path) -> None:
-    """Put the skill where clients look for it."""
-    packed = archive.build(folder)
-    for place in SKILL_FOLDERS:
-        with zipfile.ZipFile(packed) as opened:
-            opened.extractall(project / place)
-
-
-def prepare(task: Task, configuration: str, folder: Path) -> Path:
-    """The project that the agent gets."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    project = task.lay_out(folder / "project")
-    if configuration == WITH:
-        install(project, folder)
-    return project
 
 
 def play(agent: Agent, chosen: list[tuple[Task, str, int]], output: Path, patience: float) -> Iterator[Run]:
@@ -68,15 +52,8 @@ def play(agent: Agent, chosen: list[tuple[Task, str, int]], output: Path, patien
         folder = output / f"eval-{task.id}" / configuration / f"run-{number}"
         project = prepare(task, configuration, folder)
         ended, seconds, used = agent.work(PREAMBLE + task.ticket + "\n", project, folder)
-        grading = asyncio.run(grade(task, project, patience=patience))
-        (folder / "grading.json").write_text(json.dumps(grading.json(), indent=2) + "\n", encoding="utf-8")
-        (folder / "processes.log").write_text(grading.logs, encoding="utf-8")
-        print(
-            f"== task {task.id}, {configuration}, run {number}: {ended}, {seconds:.0f} s",
-            *grading.lines(),
-            sep="\n",
-        )
-        yield Run(task.id, configuration, number, grading.json(), seconds, used, ended)
+        print(f"== task {task.id}, {configuration}, run {number}: {ended}, {seconds:.0f} s")
+        yield Run(task.id, configuration, number, graded(task, folder, patience), seconds, used, ended)
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -84,10 +61,12 @@ def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m evals.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--agent", required=True, metavar="COMMAND")
-    parser.add_argument(
-        "--output", required=True, type=Path, metavar="FOLDER", help="outside of this repository"
-    )
+    parser.add_argument("--agent", metavar="COMMAND")
+    outside = "outside of this repository"
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help=outside)
+    parser.add_argument("--prepare", type=Path, metavar="FOLDER", help=f"lay tickets out there, {outside}")
+    parser.add_argument("--without-skill", action="store_true", help="with --prepare: the other side")
+    parser.add_argument("--collect", type=Path, metavar="FOLDER", help="grade what was prepared there")
     parser.add_argument("--task", type=int, action="append", choices=sorted(TASKS), help="default: all")
     parser.add_argument(
         "--runs", type=int, default=1, help="of each task and configuration, or query (default: 1)"
@@ -102,42 +81,66 @@ def command_line() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Run all that is chosen; the exit code."""
-    arguments = command_line().parse_args()
-    if arguments.output.resolve().is_relative_to(archive.ROOT):
-        command_line().error(
-            "--output: a folder outside of this repository, or agents find the solutions in it"
-        )
+    parser = command_line()
+    arguments = parser.parse_args()
+    given = [folder for folder in (arguments.prepare, arguments.collect, arguments.output) if folder]
+    if len(given) != 1 or bool(arguments.output) != bool(arguments.agent):
+        parser.error("either --agent and --output, or --prepare, or --collect")
+    output = given[0].resolve()
+    if output.is_relative_to(archive.ROOT):
+        parser.error("a folder outside of this repository, or agents find the solutions in it")
+    sides = [arguments.only] if arguments.only else CONFIGURATIONS
+    if arguments.prepare:
+        sides = [WITHOUT if arguments.without_skill else WITH]
     chosen = [
         (TASKS[task], configuration, number)
         for task in arguments.task or sorted(TASKS)
-        for configuration in ([arguments.only] if arguments.only else CONFIGURATIONS)
+        for configuration in sides
         for number in range(1, arguments.runs + 1)
     ]
-    agent = Agent(arguments.agent, arguments.seconds)
-    output = arguments.output.resolve()
+    if arguments.prepare:
+        try:
+            print(*lay_out(chosen, output), sep="\n")
+        except FileExistsError as error:
+            parser.error(str(error))
+        return 0
     metadata: dict[str, Any] = {
         "skill_name": archive.NAME,
         "skill_version": version_of(),
-        "agent": arguments.name or arguments.agent,
+        "agent": arguments.name or arguments.agent or "",
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
     }
+    if arguments.collect:
+        return report(collect(output, arguments.patience), output, metadata)
+    agent = Agent(arguments.agent, arguments.seconds)
     if arguments.triggers:
-        answers: list[triggers.Answer] = []
-        for answer in triggers.ask(agent, output / "triggers", arguments.runs):
-            answers.append(answer)
-            save(output, {"triggers": {"metadata": metadata, **triggers.summary(answers)}})
-        print(triggers.table(answers))
-        return 0
-    metadata |= {
-        "evals_run": sorted({task.id for task, _, _ in chosen}),
-        "runs_per_configuration": arguments.runs,
-    }
-    runs: list[Run] = []
-    for run in play(agent, chosen, output, arguments.patience):
-        runs.append(run)
-        save(output, benchmark(runs, metadata))
-    print(table(benchmark(runs, metadata)))
+        return ask_triggers(agent, arguments.runs, output, metadata)
+    return report(play(agent, chosen, output, arguments.patience), output, metadata)
+
+
+def report(runs: Iterable[Run], output: Path, metadata: dict[str, Any]) -> int:
+    """Write benchmark.json after each run, and print the table; the exit code."""
+    done: list[Run] = []
+    for run in runs:
+        done.append(run)
+        each = Counter((run.task, run.configuration) for run in done)
+        metadata |= {
+            "evals_run": sorted({run.task for run in done}),
+            "runs_per_configuration": max(each.values()),
+        }
+        save(output, benchmark(done, metadata))
+    print(table(benchmark(done, metadata)))
+    return 0
+
+
+def ask_triggers(agent: Agent, runs: int, output: Path, metadata: dict[str, Any]) -> int:
+    """Ask the trigger queries; the exit code."""
+    answers: list[triggers.Answer] = []
+    for answer in triggers.ask(agent, output / "triggers", runs):
+        answers.append(answer)
+        save(output, {"triggers": {"metadata": metadata, **triggers.summary(answers)}})
+    print(triggers.table(answers))
     return 0
 
 

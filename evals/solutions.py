@@ -5,6 +5,7 @@ python -m evals.solutions 3 path/to/project      lays out the app and solves the
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from evals.tasks import TASKS
 
+APPS = Path(__file__).resolve().parent / "apps"
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "add_worker.py"
 BOOKINGS, BOOKS = "app.services.bookings:BookingService", "library.services.books:BookService"
 RUN_CELERY = "celery: env REMAP_SIGTERM=SIGQUIT celery -A library.core.celery_app worker --concurrency 2"
@@ -168,6 +170,75 @@ def replacing(line: str, module: str, solution: Callable[[Path], None]) -> Calla
     return solve
 
 
+# What the tills write is no CloudEvent: an entry's id in the stream is what tells it from its equals.
+TILLS = """
+
+class Entries(OrderedStreamConsumer):
+    \"\"\"Entries of the tills, as messages.\"\"\"
+
+    async def _next(self) -> list[StreamDelivery]:
+        found = await super()._next()
+        for delivery in found:
+            fields = {name.decode(): value.decode() for name, value in delivery.entry.fields.items()}
+            event = {"specversion": "1.0", "id": delivery.id.decode(), "source": "/tills",
+                     "type": "bar.ordered.v1", "data": fields}
+            delivery.entry.fields[EVENT] = json.dumps(event).encode()
+        return found
+
+
+def worker() -> Entries:
+    \"\"\"What `python -m app.workers.run charge` runs.\"\"\"
+    return Entries(consumer)
+"""
+
+
+def charge(project: Path) -> None:
+    """A consumer of Redis Streams, in order, of entries that are no CloudEvents."""
+    calls = "app.services.bar:BarService.charge"
+    add(
+        project,
+        "redis-consumer",
+        "charge",
+        "--calls",
+        calls,
+        "--type",
+        "bar.ordered.v1",
+        "--with",
+        "in-order",
+    )
+    processes(project, "charge: python -m app.workers.run charge")
+    file = project / "app" / "consumers" / "charge.py"
+    head, _ = file.read_text(encoding="utf-8").split("\n\ndef worker()")
+    file.write_text(head + TILLS, encoding="utf-8")
+    edit(
+        file,
+        ("from pydantic import BaseModel\n", "import json\n\nfrom pydantic import BaseModel\n"),
+        (
+            "from app.core.stream_consumer import StreamConsumer\n",
+            (
+                "from app.core.redis_stream import EVENT\n"
+                "from app.core.stream_consumer import StreamDelivery\n"
+                "from app.core.stream_in_order import OrderedStreamConsumer\n"
+            ),
+        ),
+    )
+
+
+def restored(
+    app: str, solution: Callable[[Path], None], *files: str, lines: str = ""
+) -> Callable[[Path], None]:
+    """A solution that takes an overlay's `files` back to the app's own, and its lines out of the Procfile."""
+
+    def solve(project: Path) -> None:
+        for file in files:
+            shutil.copy(APPS / app / file, project / file)
+        if lines:
+            edit(project / "Procfile", (lines, ""))
+        solution(project)
+
+    return solve
+
+
 SOLUTIONS: dict[int, Callable[[Path], None]] = {
     1: paid,
     2: arrived,
@@ -177,6 +248,15 @@ SOLUTIONS: dict[int, Callable[[Path], None]] = {
     6: summarise,
     7: replacing("pay_listener: python -m app.pay_listener", "app/pay_listener.py", paid),
     8: replacing("arrivals: python -m library.arrivals", "src/library/arrivals.py", arrived),
+    9: restored("library", export, "src/library/api/books.py"),
+    10: restored("bookings", occupancy, "app/main.py"),
+    11: restored(
+        "bookings",
+        confirmation,
+        "app/api/bookings.py",
+        lines="mailer: celery -A app.tasks worker --concurrency 2\n",
+    ),
+    12: charge,
 }
 
 

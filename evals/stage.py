@@ -31,16 +31,31 @@ class Finding:
     evidence: str
 
 
+@dataclass(frozen=True)
+class Servers:
+    """The real servers that the project runs on; a scenario kills and silences them."""
+
+    postgres: PostgresServer
+    redis: RedisServer
+    rabbit: RabbitServer | None
+
+
 @dataclass
 class Stage:
-    """What a scenario works with. `patience`: seconds without a further effect after which it is given up."""
+    """What a scenario works with.
+
+    patience: seconds without a further effect after which it is given up.
+    pace: factor of the lengths of outages and freezes; tests of the grader itself are in a hurry.
+    """
 
     deployment: Deployment
     world: World
     database: str
     redis_url: str
     rabbit_url: str
+    servers: Servers
     patience: float = 60.0
+    pace: float = 1.0
     findings: list[Finding] = field(default_factory=list)
     ledgers: list[str] = field(default_factory=list)
 
@@ -55,6 +70,21 @@ class Stage:
             return list(await connection.fetch(statement))
         finally:
             await connection.close()
+
+    async def sql_script(self, statements: str) -> None:
+        """Run several statements in the project's database."""
+        connection = await asyncpg.connect(self.database)
+        try:
+            await connection.execute(statements)
+        finally:
+            await connection.close()
+
+    async def keep_up_for(self, seconds: float) -> None:
+        """Let time pass; what ends by itself is restarted meanwhile."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.deployment.keep_up()
+            await asyncio.sleep(POLL_SECONDS)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx2.AsyncClient]:
@@ -85,19 +115,24 @@ class Stage:
         effects: Callable[[], Awaitable[list[Hashable]]],
         *,
         settle: float = 3.0,
-    ) -> None:
-        """Wait for the effects, and a while for too many of them; note what was lost and done twice."""
+    ) -> Ledger:
+        """Wait for the effects, and a while for too many of them; the account, which is noted."""
         promised = list(accepted)
         await self.until_done(promised, effects)
         await asyncio.sleep(settle)
-        done = [effect for effect in await effects() if effect in set(promised)]
+        return self.note(name, promised, await effects())
+
+    def note(self, name: str, promised: list[Hashable], effects: list[Hashable]) -> Ledger:
+        """Note the account of what was promised, as it stands now."""
+        done = [effect for effect in effects if effect in set(promised)]
         ledger = Ledger.of(name, attempted=promised, accepted=promised, effects=done)
         forget(ledger)  # the account of a project that is graded, not of this repository's tests
         self.ledgers.append(ledger.line())
-        self.find(
-            "nothing that was accepted is lost", ledger.line(), passed=bool(promised) and not ledger.lost
-        )
-        self.find("nothing is done twice", ledger.line(), passed=bool(done) and not ledger.duplicated)
+        return ledger
+
+    def find_done_once(self, text: str, ledger: Ledger) -> None:
+        """Note whether all of an account was done, and once."""
+        self.find(text, ledger.line(), passed=clean(ledger))
 
     def find_clean_exit(self) -> None:
         """Note how the workers took the SIGTERM of a deploy."""
@@ -109,15 +144,21 @@ class Stage:
         )
 
 
+def clean(ledger: Ledger) -> bool:
+    """Whether something was promised, all of it was done, and nothing of it twice."""
+    return bool(ledger.accepted) and not ledger.lost and not ledger.duplicated
+
+
 @asynccontextmanager
 async def staged(
-    project: Path, *, rabbit: bool = False, copies: int = 1, patience: float = 60.0
+    project: Path, *, rabbit: bool = False, copies: int = 1, patience: float = 60.0, pace: float = 1.0
 ) -> AsyncIterator[Stage]:
     """Servers, RabbitMQ only if asked for, and the running project. DeploymentError when it does not run."""
     with ExitStack() as stack:
         postgres = stack.enter_context(PostgresServer())
         redis = stack.enter_context(RedisServer(appendonly=True))
-        rabbit_url = stack.enter_context(RabbitServer()).url if rabbit else ""
+        broker = stack.enter_context(RabbitServer()) if rabbit else None
+        rabbit_url = broker.url if broker else ""
         url = postgres.create_database("graded")
         async with running_world() as world:
             environment = {
@@ -131,4 +172,5 @@ async def staged(
             await asyncio.to_thread(deployment.release)
             await asyncio.to_thread(deployment.start)
             plain = url.replace("postgresql+asyncpg", "postgresql")
-            yield Stage(deployment, world, plain, redis.url, rabbit_url, patience)
+            servers = Servers(postgres, redis, broker)
+            yield Stage(deployment, world, plain, redis.url, rabbit_url, servers, patience, pace)

@@ -12,7 +12,9 @@ from typing import Any
 
 import httpx2
 
-from evals.scenarios import jobs, messages, requests, schedule
+from evals.scenarios import jobs, messages, ordered, requests, schedule
+from evals.scenarios.asking import Work
+from evals.scenarios.topics import Topic
 from evals.stage import Stage
 
 HERE = Path(__file__).resolve().parent
@@ -29,7 +31,7 @@ class Task:
     expectations: tuple[str, ...]
     overlay: str = ""
     rabbit: bool = False
-    copies: int = 1
+    copies: int = 2
 
     @property
     def ticket(self) -> str:
@@ -51,21 +53,23 @@ def tickets() -> list[dict[str, Any]]:
     return entries
 
 
-PAID = messages.Topic(
+PAID = Topic(
     name="pay.captured",
     type="pay.captured.v1",
     data='{"booking_id": {id}, "payment_reference": "ref-{id}"}',
     rows="INSERT INTO booking (guest_email, room, amount_cents)"
     " SELECT 'guest@example.test', '7', 9000 FROM generate_series(1, {count})",
     table="booking_note",
+    key="NEW.booking_id",
     effects="SELECT booking_id FROM booking_note WHERE what = 'paid'",
 )
-ARRIVED = messages.Topic(
+ARRIVED = Topic(
     name="book.arrived",
     type="book.arrived.v1",
     data='{"book_id": {id}, "copies": 2}',
     rows="INSERT INTO book (title, text) SELECT 'A book', 'Words' FROM generate_series(1, {count})",
     table="arrival",
+    key="NEW.book_id",
     effects="SELECT book_id FROM arrival",
     rabbit=True,
 )
@@ -98,8 +102,9 @@ async def summaries(stage: Stage) -> list[Hashable]:
     return [number for number in set(kept) for _ in range(max(numbers.count(number), kept.count(number)))]
 
 
-EXPORTS = jobs.Work("exports", ask_export, exports)
-SUMMARIES = jobs.Work("summaries", ask_summary, summaries)
+EXPORTS = Work("exports", ask_export, exports, "export", "replace(NEW.reference, 'list-', '')")
+TITLE = "(SELECT replace(title, 'No ', '') FROM book WHERE id = NEW.book_id)"
+SUMMARIES = Work("summaries", ask_summary, summaries, "summary", TITLE)
 
 TASKS = {
     task.id: task
@@ -107,7 +112,7 @@ TASKS = {
         Task(1, "bookings", partial(messages.play, topic=PAID), messages.EXPECTATIONS),
         Task(2, "library", partial(messages.play, topic=ARRIVED), messages.EXPECTATIONS, rabbit=True),
         Task(3, "bookings", requests.play, requests.EXPECTATIONS),
-        Task(4, "bookings", schedule.play, schedule.EXPECTATIONS, copies=2),
+        Task(4, "bookings", schedule.play, schedule.EXPECTATIONS),
         Task(5, "library", partial(jobs.play, work=EXPORTS), jobs.EXPECTATIONS),
         Task(6, "library", partial(jobs.play, work=SUMMARIES), jobs.EXPECTATIONS),
         Task(7, "bookings", partial(messages.play, topic=PAID), messages.EXPECTATIONS, "listener"),
@@ -119,5 +124,9 @@ TASKS = {
             "arrivals",
             rabbit=True,
         ),
+        Task(9, "library", partial(jobs.play, work=EXPORTS), jobs.EXPECTATIONS, "exporter"),
+        Task(10, "bookings", schedule.play, schedule.EXPECTATIONS, "nightly"),
+        Task(11, "bookings", requests.play, requests.EXPECTATIONS, "mailer"),
+        Task(12, "bookings", ordered.play, ordered.EXPECTATIONS, "bar"),
     )
 }

@@ -1,19 +1,17 @@
-"""Long work that is accepted with 202 and followed at its Location, while its workers die."""
+"""Long work that is accepted with 202 and followed at its Location, while workers and servers die."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
-from collections.abc import Awaitable, Callable, Hashable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections import Counter
 from http import HTTPStatus
-from typing import Any
 
-import httpx2
-
-from evals.stage import POLL_SECONDS, Stage
-from support.wait import eventually
+from evals.outages import brokers_restart, database_away, database_silent
+from evals.scenarios.asking import SUCCESS, Scene, Work, failed, followed
+from evals.stage import Stage, clean
+from evals.traps import DEATHS, DROPS, Kind, Traps
 from world.client import hang
 
 EXPECTATIONS = (
@@ -22,78 +20,129 @@ EXPECTATIONS = (
     "nothing is done twice",
     "the status at the Location becomes one of success",
     "a job that does not exist is 404",
+    "a job whose last step takes 20 s is done once, though a deploy comes in the middle",
+    "a database that is away for 25 s, then silent for 45 s, costs no job",
+    "brokers that come back empty cost no job",
+    "a worker that is frozen in a job for 70 s, and goes on, does nothing twice",
+    "jobs that hang or are refused by the database hold up nobody",
+    "a database that closes a job's connection five times costs no job",
+    "a job that kills its worker holds up nobody",
+    "a job that kills its worker fails, after 20 deaths or five minutes at the latest",
 )
 JOBS = 6
-SUCCESS = {"succeeded", "success", "successful", "done", "completed", "complete", "finished", "ready"}
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
-
-Submit = Callable[[httpx2.AsyncClient, int], Awaitable[httpx2.Response]]
-Effects = Callable[[Stage], Awaitable[list[Hashable]]]
-
-
-@dataclass(frozen=True)
-class Work:
-    """How to ask for piece number N, and where its effect is seen, as N."""
-
-    name: str
-    submit: Submit
-    effects: Effects
+FROZEN_SECONDS = 70.0
+TRAPS: dict[Kind, int] = {"hang": 2, "refuse": 1, "drop": 1, "kill": 1}
+TRAP_SECONDS = 300.0
+DROP_SECONDS = 200.0  # exponential pauses of 5 s and more between five attempts
 
 
 async def play(stage: Stage, work: Work) -> None:
-    """Submit, kill all in the middle of it, submit more, and follow every job to its end."""
-    places: dict[int, str] = {}
+    """Kills, outages and traps, one after the other, each with an account of its own."""
+    scene = Scene(stage, work, Traps(stage, work.table, work.key))
+    await scene.traps.build()
+    if not await die(scene):
+        return  # it does nothing: the other faults would take minutes to say so again
+    await deploy_in_the_middle(scene)
+    await outages(scene)
+    await spring(scene)
+    done = Counter(await scene.effects())
+    twice = sorted(str(number) for number, times in done.items() if times > 1)
+    stage.find(EXPECTATIONS[2], f"twice, of {len(done):,}: {', '.join(twice) or 'none'}", passed=not twice)
+
+
+async def die(scene: Scene) -> bool:
+    """All is killed in the middle of some work; whether anything was done in the end."""
+    stage = scene.stage
     await stage.world.script("llm", hang(2.0, times=JOBS))
-
-    async def wave(numbers: range) -> None:
-        async with stage.client() as client:
-            for number in numbers:
-                try:
-                    answer = await work.submit(client, number)
-                except httpx2.HTTPError:
-                    continue
-                if answer.status_code == HTTPStatus.ACCEPTED and "Location" in answer.headers:
-                    places[number] = answer.headers["Location"]
-
-    async def begun() -> bool:
-        stage.deployment.keep_up()
-        return bool(await stage.world.calls("llm") or await work.effects(stage))
-
-    await wave(range(1, JOBS + 1))
-    with suppress(AssertionError):  # the account tells
-        await eventually(begun, stage.patience)
+    first = await scene.ask(scene.take(JOBS))
+    await scene.begun(first)
     await asyncio.to_thread(stage.deployment.kill)
     await asyncio.to_thread(stage.deployment.start)
-    await wave(range(JOBS + 1, 2 * JOBS + 1))
-    stage.find(EXPECTATIONS[0], f"{len(places)} of {2 * JOBS}", passed=len(places) == 2 * JOBS)
-    await stage.account(work.name, places, lambda: work.effects(stage))
+    accepted = [*first, *await scene.ask(scene.take(JOBS))]
+    stage.find(EXPECTATIONS[0], f"{len(accepted)} of {2 * JOBS}", passed=len(accepted) == 2 * JOBS)
+    ledger = await scene.account("killed", accepted)
+    stage.find(EXPECTATIONS[1], ledger.line(), passed=bool(accepted) and not ledger.lost)
     async with stage.client() as client:
-        states = await followed(stage, client, list(places.values()))
+        states = await followed(stage, client, list(scene.places.values()))
         good = bool(states) and set(states) <= SUCCESS
         stage.find(EXPECTATIONS[3], ", ".join(sorted(set(states))) or "no job", passed=good)
-        code = (
-            await client.get(f"{next(iter(places.values()), '/').rpartition('/')[0]}/{UNKNOWN}")
-        ).status_code
-    stage.find(EXPECTATIONS[4], f"HTTP {code}", passed=bool(places) and code == HTTPStatus.NOT_FOUND)
+        place = next(iter(scene.places.values()), "/").rpartition("/")[0]
+        code = (await client.get(f"{place}/{UNKNOWN}")).status_code
+    stage.find(EXPECTATIONS[4], f"HTTP {code}", passed=bool(accepted) and code == HTTPStatus.NOT_FOUND)
+    return bool(ledger.executed)
 
 
-async def followed(stage: Stage, client: httpx2.AsyncClient, places: list[str]) -> list[str]:
-    """The state of each job, as soon as it is one of success, or at the end of the patience."""
-    end = time.monotonic() + stage.patience
-    states: list[str] = []
-    for place in places:
-        state = await state_at(client, place)
-        while state not in SUCCESS and time.monotonic() < end:
-            await asyncio.sleep(POLL_SECONDS)
-            state = await state_at(client, place)
-        states.append(state)
-    return states
+async def deploy_in_the_middle(scene: Scene) -> None:
+    """SIGTERM comes when a job has 20 s to go."""
+    numbers = scene.take(1)
+    await scene.traps.set("slow", numbers)
+    await scene.ask(numbers)
+    await scene.traps.worker_of("slow", 60)
+    codes = await asyncio.to_thread(scene.stage.deployment.redeploy)
+    ledger = await scene.account("deploy in the middle", numbers)
+    ended = -signal.SIGKILL not in codes
+    scene.stage.find(EXPECTATIONS[5], f"{ledger.line()}, exit codes {codes}", passed=clean(ledger) and ended)
+    await scene.traps.remove()
 
 
-async def state_at(client: httpx2.AsyncClient, place: str) -> str:
-    """The field `status` or `state` of the answer, in small letters."""
-    answer = await client.get(place)
-    if answer.status_code != HTTPStatus.OK:
-        return f"HTTP {answer.status_code}"
-    body: Any = answer.json()
-    return str(body.get("status") or body.get("state") or "no status").lower()
+async def outages(scene: Scene) -> None:
+    """PostgreSQL away and silent, then the brokers empty, with jobs in hand and waiting."""
+    stage = scene.stage
+    accepted: list[int] = []
+
+    async def wave() -> None:
+        accepted.extend(await scene.ask(scene.take(JOBS)))
+
+    for outage in (database_away, database_silent):
+        await wave()
+        await outage(stage)
+    await wave()
+    ledger = await scene.account("database away and silent", accepted)
+    stage.find_done_once(EXPECTATIONS[6], ledger)
+    accepted = []
+    await wave()
+    await brokers_restart(stage, forget=True)
+    await wave()
+    stage.find_done_once(EXPECTATIONS[7], await scene.account("brokers empty", accepted))
+
+
+async def spring(scene: Scene) -> None:
+    """One worker freezes in a job; the others meet the traps, with good jobs behind them."""
+    stage, traps = scene.stage, scene.traps
+    held = scene.take(1)
+    await traps.set("brief", held)
+    await scene.ask(held)
+    frozen = await traps.worker_of("brief", 60)
+    if frozen is not None:
+        await asyncio.to_thread(frozen.pause)
+    thaw = time.monotonic() + FROZEN_SECONDS * stage.pace
+    bad = {kind: scene.take(number) for kind, number in TRAPS.items()}
+    for kind in ("hang", "refuse", "drop"):
+        await traps.set(kind, bad[kind])
+    behind, later = scene.take(JOBS), scene.take(JOBS)
+    async with traps.live():
+        await scene.ask([*bad["hang"], *bad["refuse"], *bad["drop"]])
+        await scene.ask(behind)
+        ledger = await scene.account("behind those that hang or are refused", behind)
+        stage.find_done_once(EXPECTATIONS[9], ledger)
+        await stage.keep_up_for(thaw - time.monotonic())
+        if frozen is not None:
+            await asyncio.to_thread(frozen.resume)
+        ledger = await scene.account("frozen", held)
+        evidence = ledger.line() if frozen else "no worker was seen at work"
+        stage.find(EXPECTATIONS[8], evidence, passed=clean(ledger) and frozen is not None)
+        state = await scene.ended(bad["drop"], DROP_SECONDS)
+        ledger = await scene.note("connection closed", bad["drop"])
+        evidence = f"{ledger.line()}, {state} after it was closed {traps.sprung['drop']} times"
+        stage.find(EXPECTATIONS[10], evidence, passed=clean(ledger) and traps.sprung["drop"] == DROPS)
+    await traps.set("kill", bad["kill"])
+    began = time.monotonic()
+    async with traps.live():
+        await scene.ask(bad["kill"])
+        await scene.ask(later)
+        state = await scene.ended(bad["kill"], TRAP_SECONDS, lambda: traps.sprung["kill"] >= DEATHS)
+        seconds = time.monotonic() - began
+        stage.find_done_once(EXPECTATIONS[11], await scene.account("behind one that kills", later))
+    evidence = f"{state} after {traps.sprung['kill']} deaths and {seconds:.0f} s"
+    stage.find(EXPECTATIONS[12], evidence, passed=failed(state))

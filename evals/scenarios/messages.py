@@ -1,132 +1,176 @@
-"""Messages from another system, while the database is slow and the workers die: one effect for each."""
+"""Messages, while the database is slow and workers and servers die: one effect for each."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 
-import aio_pika
-import redis.asyncio
-from aio_pika.exceptions import ChannelClosed, DeliveryError
-
-from evals.stage import Stage
-from support.wait import eventually
+from evals.outages import Meanwhile, brokers_restart, database_away, database_silent
+from evals.scenarios.topics import Scene, Topic, scene_of
+from evals.stage import Stage, clean
+from evals.traps import DEATHS, Kind, Traps
 
 EXPECTATIONS = (
     "nothing that was accepted is lost",
     "nothing is done twice",
     "messages that cannot be handled hold up nobody",
     "workers end with exit code 0 within 30 s of SIGTERM",
+    "a message that takes 20 s is done once, though a deploy comes in the middle",
+    "a database that is away for 25 s, then silent for 45 s, costs no message",
+    "a broker that restarts costs no message",
+    "a burst of 2,000 is done once, though one worker dies and one is frozen in it",
+    "messages that hang or are refused by the database hold up nobody",
+    "a message that kills its worker holds up nobody",
+    "a message that kills its worker is given up, after less than 20 deaths",
 )
 WAVE = 20
 REPEATED = 10
+BURST = 2_000
+BURST_DIES = BURST // 5
+FROZEN_SECONDS = 45.0
+TRAPS: dict[Kind, int] = {"hang": 3, "refuse": 2, "kill": 1}
+TRAP_SECONDS = 240.0
+QUIET_SECONDS = 40.0  # after the last death: given up
 SLOW = """
 CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END $$
 """
 SLOW_ROW = "CREATE TRIGGER slow BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION be_slow()"
-
-Publish = Callable[[list[bytes]], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Topic:
-    """Where messages go, what is in them, and what comes of them. `{id}` is the number of a row."""
-
-    name: str
-    type: str
-    data: str
-    rows: str
-    table: str
-    effects: str
-    rabbit: bool = False
-
-    def message(self, number: int) -> bytes:
-        """A CloudEvent; the same number gives the same message."""
-        envelope = {
-            "specversion": "1.0",
-            "id": f"evt-{number}",
-            "source": "/partner",
-            "type": self.type,
-            "datacontenttype": "application/json",
-            "data": json.loads(self.data.replace("{id}", str(number))),
-        }
-        return json.dumps(envelope).encode()
+NO_LONGER_SLOW = "DROP TRIGGER slow ON {table}"
 
 
 async def play(stage: Stage, topic: Topic) -> None:
-    """Three waves: workers are killed in the first, deployed in the second; the third has bad messages."""
-    publish = to_rabbit(stage, topic) if topic.rabbit else to_redis(stage, topic)
-    number = 3 * WAVE
-    await stage.sql(topic.rows.replace("{count}", str(number)))
+    """Kills, deploys, outages and traps, one after the other, each with an account of its own."""
+    scene = await scene_of(stage, topic)
+    if not await die_and_deploy(scene):
+        return  # it does nothing: the other faults would take minutes to say so again
+    await deploy_in_the_middle(scene)
+    await outages(scene)
+    await burst(scene)
+    await spring(scene)
+    done = Counter(await scene.effects())
+    twice = sorted(str(number) for number, times in done.items() if times > 1)
+    stage.find(EXPECTATIONS[1], f"twice, of {len(done):,}: {', '.join(twice) or 'none'}", passed=not twice)
+
+
+async def die_and_deploy(scene: Scene) -> bool:
+    """Three waves: workers are killed in the first, deployed in the second; the third has bad messages.
+
+    Whether anything was done at all.
+    """
+    stage, topic = scene.stage, scene.topic
     for statement in (SLOW, SLOW_ROW.format(table=topic.table)):
         await stage.sql(statement)
-
-    async def effects() -> list[Hashable]:
-        return [row[0] for row in await stage.sql(topic.effects)]
-
-    async def some(at_least: int) -> None:
-        try:
-            await eventually(lambda: reached(at_least), 20)
-        except AssertionError:  # the account tells; a project that does nothing is graded, too
-            return
-
-    async def reached(at_least: int) -> bool:
-        return len(set(await effects())) >= at_least
-
-    waves = [range(start, start + WAVE) for start in (1, WAVE + 1, 2 * WAVE + 1)]
-    await publish([topic.message(each) for each in waves[0]])
-    await some(WAVE // 4)
+    waves = [scene.take(WAVE) for _ in range(3)]
+    sent = [number for wave in waves for number in wave]
+    await scene.send(waves[0])
+    await scene.some(sent, WAVE // 4)
     await asyncio.to_thread(stage.deployment.kill, web=False)
     await asyncio.to_thread(stage.deployment.start)
-    await publish([topic.message(each) for each in [*waves[1], *list(waves[0])[:REPEATED]]])
-    await some(WAVE + WAVE // 4)
+    await scene.send([*waves[1], *waves[0][:REPEATED]])
+    await scene.some(sent, WAVE + WAVE // 4)
     await asyncio.to_thread(stage.deployment.redeploy)
-    bad = [b"{not json", b"", topic.message(10**6)]
-    await publish([*bad, *(topic.message(each) for each in waves[2])])
-    await stage.account(topic.name, [number for wave in waves for number in wave], effects)
-    after_bad = set(waves[2]) & set(await effects())
-    stage.find(
-        EXPECTATIONS[2], f"{len(after_bad)} of {WAVE} behind three bad ones", passed=len(after_bad) == WAVE
-    )
     stage.find_clean_exit()
+    await scene.publish([b"{not json", b"", topic.message(10**6)])
+    await scene.send(waves[2])
+    ledger = await scene.account("kill and deploy", sent)
+    stage.find(EXPECTATIONS[0], ledger.line(), passed=not ledger.lost)
+    after_bad = set(waves[2]) & set(await scene.effects())
+    evidence = f"{len(after_bad)} of {WAVE} behind three bad ones"
+    stage.find(EXPECTATIONS[2], evidence, passed=len(after_bad) == WAVE)
+    await stage.sql(NO_LONGER_SLOW.format(table=topic.table))
+    return bool(ledger.executed)
 
 
-def to_redis(stage: Stage, topic: Topic) -> Publish:
-    """Adds entries to the stream; the field is `event`."""
+async def deploy_in_the_middle(scene: Scene) -> None:
+    """SIGTERM comes when a message has most of its 20 s to go."""
+    numbers = scene.take(1)
+    await scene.traps.set("slow", numbers)
+    await scene.send(numbers)
+    await scene.traps.worker_of("slow", 30)
+    codes = await asyncio.to_thread(scene.stage.deployment.redeploy)
+    ledger = await scene.account("deploy in the middle", numbers)
+    ended = -signal.SIGKILL not in codes
+    scene.stage.find(EXPECTATIONS[4], f"{ledger.line()}, exit codes {codes}", passed=clean(ledger) and ended)
+    await scene.traps.remove()
 
-    async def publish(bodies: list[bytes]) -> None:
-        async with redis.asyncio.Redis.from_url(stage.redis_url) as client:
-            for body in bodies:
-                await client.xadd(topic.name, {"event": body})
 
-    return publish
+async def outages(scene: Scene) -> None:
+    """PostgreSQL away, PostgreSQL silent, the broker restarted, with messages in hand and in the queue."""
+    waves = [scene.take(WAVE) for _ in range(6)]
+
+    async def work(first: list[int], then: list[int], outage: Callable[[Meanwhile], Awaitable[None]]) -> None:
+        await scene.send(first)
+        await outage(lambda: scene.send(then))
+
+    await work(waves[0], waves[1], partial(database_away, scene.stage))
+    await scene.some(waves[0], WAVE)
+    await work(waves[2], waves[3], partial(database_silent, scene.stage))
+    sent = [number for wave in waves[:4] for number in wave]
+    scene.stage.find_done_once(EXPECTATIONS[5], await scene.account("database away and silent", sent))
+    await scene.send(waves[4])
+    await brokers_restart(scene.stage)
+    await scene.send(waves[5])
+    ledger = await scene.account("broker restarted", [*waves[4], *waves[5]])
+    scene.stage.find_done_once(EXPECTATIONS[6], ledger)
 
 
-def to_rabbit(stage: Stage, topic: Topic) -> Publish:
-    """Publishes to the topic exchange `events` with confirms; waits until somebody has bound a queue."""
+async def burst(scene: Scene) -> None:
+    """One worker freezes in the middle of a message; the others get a burst, and die of it."""
+    stage, held, many = scene.stage, scene.take(1), scene.take(BURST)
+    await scene.traps.set("brief", held)
+    await scene.send(held)
+    frozen = await scene.traps.worker_of("brief", 30)
+    if frozen is not None:
+        await asyncio.to_thread(frozen.pause)
+    end = time.monotonic() + FROZEN_SECONDS * stage.pace
+    await scene.send(many)
+    await scene.some(many, BURST_DIES, FROZEN_SECONDS)
+    for worker in stage.deployment.workers:
+        if worker is not frozen and worker.running:
+            await asyncio.to_thread(worker.kill9)
+    await stage.keep_up_for(end - time.monotonic())
+    if frozen is not None:
+        await asyncio.to_thread(frozen.resume)
+    ledger = await scene.account("burst", [*held, *many])
+    evidence = ledger.line() if frozen else f"{ledger.line()}, and no worker was seen at work"
+    stage.find(EXPECTATIONS[7], evidence, passed=clean(ledger) and frozen is not None)
+    await scene.traps.remove()
 
-    async def publish(bodies: list[bytes]) -> None:
-        connection: Any = await aio_pika.connect(stage.rabbit_url)
-        async with connection:
-            for body in bodies:
-                await eventually(partial(sent, connection, body), 60, "a queue is bound")
 
-    async def sent(connection: Any, body: bytes) -> bool:
-        channel = await connection.channel(on_return_raises=True)
-        try:
-            kind, mode = "application/cloudevents+json", aio_pika.DeliveryMode.PERSISTENT
-            exchange = await channel.declare_exchange("events", aio_pika.ExchangeType.TOPIC, durable=True)
-            message = aio_pika.Message(body, content_type=kind, delivery_mode=mode)
-            await exchange.publish(message, topic.name, mandatory=True)
-        except (DeliveryError, ChannelClosed):
-            return False
-        finally:
-            await channel.close()
-        return True
+async def spring(scene: Scene) -> None:
+    """Traps, then good messages behind them; they have to get through while the traps are live."""
+    stage, traps = scene.stage, scene.traps
+    bad = {kind: scene.take(count) for kind, count in TRAPS.items()}
+    for kind, numbers in bad.items():
+        await traps.set(kind, numbers)
+    quiet = [kind for kind in bad if kind != "kill"]
+    behind, later = scene.take(WAVE), scene.take(WAVE)
+    async with traps.live():
+        await scene.send([number for kind in quiet for number in bad[kind]])
+        await scene.send(behind)
+        ledger = await scene.account("behind those that hang or are refused", behind)
+    stage.find_done_once(EXPECTATIONS[8], ledger)
+    await traps.set("kill", bad["kill"])
+    began = time.monotonic()
+    async with traps.live():
+        await scene.send(bad["kill"])
+        await scene.send(later)
+        ledger = await scene.account("behind one that kills", later)
+        while (
+            not given_up(traps) and traps.sprung["kill"] < DEATHS and time.monotonic() - began < TRAP_SECONDS
+        ):
+            await stage.keep_up_for(1)
+        given = given_up(traps)
+    stage.find_done_once(EXPECTATIONS[9], ledger)
+    stage.find(EXPECTATIONS[10], f"{traps.sprung['kill']} deaths, then quiet: {given}", passed=given)
 
-    return publish
+
+def given_up(traps: Traps) -> bool:
+    """Whether the message that kills has not been tried again for a while, and not for too many deaths."""
+    deaths = traps.sprung["kill"]
+    return 0 < deaths < DEATHS and time.monotonic() - traps.last_death > QUIET_SECONDS

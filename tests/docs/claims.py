@@ -63,6 +63,7 @@ TASK_SCRIPT = "scripts/test_celery_tasks.py::test_"
 SHAPES = "scripts/test_shapes.py::test_"
 EDITS = "scripts/test_edits.py::test_"
 REFUSALS = "scripts/test_refusals.py::test_"
+EVALS = "evals/test_grader.py::test_"
 
 SKILL: Claims = {
     # laws
@@ -92,24 +93,26 @@ SKILL: Claims = {
     "an unknown version becomes a dead letter": (f"{INPUT}bad_messages_are_set_aside",),
     "Secrets are `SecretStr` and never logged": (f"{PROCESS}passwords_are_not_logged",),
     # gotchas
-    "sent but rolled back, or committed but unsent": (f"{OUTBOX}commit_sends_and_rollback_does_not",),
-    "FastAPI >= 0.118 commits after the response: 202, then lost": (
-        f"{API}a_202_whose_commit_fails_is_never_sent",
+    "sent but rolled back, or committed but unsent": (
+        f"{OUTBOX}commit_sends_and_rollback_does_not",
+        "version celery 5.7: celery/app/base.py, send_task publishes before it returns",
     ),
-    "the inbox row commits too; the rest is never retried": (
-        f"{PROOFS}a_commit_in_the_handler_takes_the_inbox_row_along",
-    ),
-    "in the method its consumer calls | an endless loop": (
-        f"{PROOFS}a_consumer_that_causes_its_own_messages_never_ends",
-    ),
+    "gone at the next deploy, `running` for ever": (f"{EVALS}background_tasks_fail",),
     "every process runs it, a crash forgets it": (
         f"{CRON_DIE}any_number_of_schedulers_run_each_tick_once",
         f"{CRON_DIE}what_a_killed_scheduler_ran_is_finished_by_another",
         "version apscheduler 3.11: its FAQ on sharing a job store, _process_jobs in schedulers/base.py",
     ),
-    "blocks the loop, sends before the commit": (
-        f"{CELERY_BROKERS}sending_to_a_silent_broker_ends_soon_and_blocks_nobody",
-        "version celery 5.7: celery/app/base.py, send_task publishes before it returns",
+    "what is behind a bad message waits | raise, return `Retry`": (
+        f"{DIE}retries_hold_up_nobody_and_survive_a_crash",
+        f"{POSTGRES}a_lock_that_is_held_does_not_block_the_slots",
+    ),
+    "what kills its worker kills for ever, an outage fails good work": (
+        f"{DIE}a_message_that_kills_its_worker_is_set_aside",
+        f"{POSTGRES}away_for_a_minute",
+    ),
+    "a limit below the longest work | never done | raise `WORKER_HANDLER_TIMEOUT_SECONDS`": (
+        f"{DIE}a_hanging_handler_is_stopped",
     ),
     # the rest
     "Done when `alembic check` is clean": (

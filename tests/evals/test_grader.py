@@ -22,11 +22,11 @@ async def test_a_solution_by_the_script_passes(tmp_path: Path) -> None:
     project = solve(MAIL, tmp_path / "bookings")
     (project / ".env").write_text(QUICK)
 
-    grading = await grade(TASKS[MAIL], project, rabbit=False)
+    grading = await grade(TASKS[MAIL], project, rabbit=False, pace=0.1)
 
     assert grading.passed, "\n".join([*grading.lines(), grading.logs])
-    (ledger,) = grading.ledgers
-    assert "lost=0 duplicated=0" in ledger
+    assert len(grading.ledgers) == 3
+    assert all("lost=0 duplicated=0" in ledger for ledger in grading.ledgers)
 
 
 @pytest.mark.services
@@ -56,10 +56,14 @@ async def test_background_tasks_fail(tmp_path: Path) -> None:
         ),
     )
 
-    grading = await grade(TASKS[MAIL], project, patience=5, rabbit=False)
+    grading = await grade(TASKS[MAIL], project, patience=5, rabbit=False, pace=0.1)
 
-    # Then it is found to be quick, and to lose mail
-    assert found(grading) == {
+    # Then it is found to be quick, and to lose mail when it dies; whether it has mail in hand when a server
+    # goes away is a matter of luck
+    told = found(grading)
+    assert set(told) == set(TASKS[MAIL].expectations)
+    sure = {text: told[text] for text in TASKS[MAIL].expectations[:4]}
+    assert sure == {
         "the request does not wait for the provider": True,
         "nothing that was accepted is lost": False,
         "nothing is done twice": True,

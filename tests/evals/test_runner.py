@@ -10,11 +10,11 @@ from typing import Any
 import psutil
 import pytest
 
-from evals import run, triggers
+from evals import folders, run, triggers
 from evals.agent import Agent, tokens
 from evals.benchmark import WITH, WITHOUT, Run, benchmark, table
+from evals.folders import prepare
 from evals.grade import Grading
-from evals.run import prepare
 from evals.stage import Finding
 from evals.tasks import TASKS, Task
 from support import reaper
@@ -110,16 +110,22 @@ def graded(monkeypatch: pytest.MonkeyPatch) -> None:
         return Grading([Finding("it is there", there, f"patience {patience:g}")])
 
     names = dict(enumerate(("one", "two", "three", "four"), start=1))
-    monkeypatch.setattr(run, "grade", grade)
-    monkeypatch.setattr(run, "PREAMBLE", "")
+    monkeypatch.setattr(folders, "grade", grade)
+    for module in (folders, run):
+        monkeypatch.setattr(module, "PREAMBLE", "")
     monkeypatch.setattr(run, "TASKS", {number: TASKS[number] for number in names})
     monkeypatch.setattr(Task, "ticket", property(lambda task: f"ticket {names[task.id]}"))
 
 
+def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    """Run the runner."""
+    monkeypatch.setattr(sys, "argv", ["run", *words])
+    assert run.main() == 0
+
+
 def main(monkeypatch: pytest.MonkeyPatch, output: Path, agent: str, *words: str) -> dict[str, Any]:
     """What the runner writes into benchmark.json."""
-    monkeypatch.setattr(sys, "argv", ["run", "--agent", agent, "--output", str(output), *words])
-    assert run.main() == 0
+    call(monkeypatch, "--agent", agent, "--output", str(output), *words)
     written: dict[str, Any] = json.loads((output / "benchmark.json").read_text())
     return written
 
@@ -163,18 +169,95 @@ def test_what_was_measured_before_an_interruption_is_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # Given a grader that is interrupted in the second run
-    grade: Callable[..., Awaitable[Grading]] = vars(run)["grade"]
+    grade: Callable[..., Awaitable[Grading]] = vars(folders)["grade"]
 
     async def interrupted(task: Task, project: Path, *, patience: float) -> Grading:
         if task.id == 2:
             raise KeyboardInterrupt
         return await grade(task, project, patience=patience)
 
-    monkeypatch.setattr(run, "grade", interrupted)
+    monkeypatch.setattr(folders, "grade", interrupted)
     with pytest.raises(KeyboardInterrupt):
         main(monkeypatch, tmp_path, WORKS, "--task", "1", "--task", "2", "--only", WITH)
 
     assert [one["eval_id"] for one in json.loads((tmp_path / "benchmark.json").read_text())["runs"]] == [1]
+
+
+@pytest.mark.usefixtures("graded")
+def test_agents_without_a_command_are_graded_later(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given tickets that were laid out, and an agent that has worked on some of them
+    chosen = ("--task", "1", "--task", "2")
+    call(monkeypatch, "--prepare", str(tmp_path / "runs"), *chosen)
+    call(monkeypatch, "--prepare", str(tmp_path / "runs"), *chosen, "--without-skill")
+    places = {
+        (number, name): tmp_path / "runs" / f"eval-{number}" / name / "run-1"
+        for number in (1, 2)
+        for name in (WITH, WITHOUT)
+    }
+    assert {str(folder) for folder in places.values()} == set(capsys.readouterr().out.split())
+    for (number, name), folder in places.items():
+        assert (folder / "ticket.txt").read_text() == f"ticket {['one', 'two'][number - 1]}\n"
+        assert (folder / "project" / ".claude" / "skills" / archive.NAME).is_dir() == (name == WITH)
+    (places[1, WITH] / "project" / "done.txt").touch()
+    (places[1, WITH] / "timing.json").write_text('{"seconds": 512, "tokens": 84000}')
+    (places[2, WITH] / "timing.json").write_text('{"total_duration_seconds": 88, "duration_ms": 88000}')
+
+    call(monkeypatch, "--collect", str(tmp_path / "runs"), "--name", "somebody")
+
+    # Then what is there is graded, with the time where it was said
+    result = json.loads((tmp_path / "runs" / "benchmark.json").read_text())
+    told = {(one["eval_id"], one["configuration"]): one["result"] for one in result["runs"]}
+    assert {key: (got["passed"], got["time_seconds"], got["tokens"]) for key, got in told.items()} == {
+        (1, WITH): (1, 512, 84000),
+        (1, WITHOUT): (0, None, None),
+        (2, WITH): (0, 88, None),
+        (2, WITHOUT): (0, None, None),
+    }
+    assert result["metadata"]["agent"] == "somebody"
+    assert result["metadata"]["evals_run"] == [1, 2]
+    assert result["run_summary"][WITH]["time_seconds"]["mean"] == 300
+    assert result["run_summary"][WITHOUT]["time_seconds"] is None
+    assert "| 1 | without skill | 0 of 1 | - | - |" in capsys.readouterr().out
+
+    # And once only: what the agent does later changes nothing, until the grading is removed
+    (places[2, WITHOUT] / "project" / "done.txt").touch()
+    (places[1, WITH] / "project" / "done.txt").unlink()
+    (places[2, WITHOUT] / "grading.json").unlink()
+    call(monkeypatch, "--collect", str(tmp_path / "runs"))
+    result = json.loads((tmp_path / "runs" / "benchmark.json").read_text())
+    assert [one["result"]["passed"] for one in result["runs"]] == [1, 0, 0, 1]
+
+
+@pytest.mark.usefixtures("graded")
+def test_what_was_prepared_is_never_overwritten(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(monkeypatch, "--prepare", str(tmp_path / "runs"), "--task", "2")
+    with pytest.raises(SystemExit, match="2"):
+        call(monkeypatch, "--prepare", str(tmp_path / "runs"), "--task", "1", "--task", "2")
+
+    assert "run-1 is there already" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "eval-1").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--agent", "true"),
+        ("--output", "x"),
+        ("--prepare", "x", "--collect", "x"),
+        ("--prepare", "x", "--agent", "true"),
+        ("--prepare", str(archive.ROOT / "runs")),
+    ],
+)
+def test_a_command_line_that_says_too_little_or_too_much(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        call(monkeypatch, *words)
 
 
 def test_what_an_agent_leaves_running_is_killed(tmp_path: Path) -> None:
