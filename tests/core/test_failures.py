@@ -3,9 +3,10 @@
 import asyncio
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
-from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.core import failures
@@ -26,6 +27,15 @@ def database(sqlstate: str | None, *, invalidated: bool = False) -> DBAPIError:
     error = DBAPIError("SELECT 1", {}, Original(sqlstate))
     error.connection_invalidated = invalidated
     return error
+
+
+class OfPsycopg(Exception):
+    """psycopg's OperationalError: without a SQLSTATE the connection is at fault."""
+
+    sqlstate = None
+
+
+OfPsycopg.__module__, OfPsycopg.__name__ = "psycopg", "OperationalError"
 
 
 def provider(status: int, **headers: str) -> httpx2.HTTPStatusError:
@@ -56,6 +66,18 @@ def provider(status: int, **headers: str) -> httpx2.HTTPStatusError:
         (database("25006"), Down),
         (database(None, invalidated=True), Down),
         (InterfaceError("x", {}, Original(None)), Down),
+        # What is raised while a connection is made does not always come as SQLAlchemy's
+        (OperationalError("x", {}, OfPsycopg()), Down),
+        (OfPsycopg("x"), Down),
+        (asyncpg.InterfaceError("connection is closed"), Down),
+        (asyncpg.ConnectionDoesNotExistError("x"), Down),
+        (asyncpg.AdminShutdownError("x"), Down),
+        (asyncpg.CannotConnectNowError("x"), Down),
+        (asyncpg.TooManyConnectionsError("x"), Down),
+        (asyncpg.DeadlockDetectedError("x"), Retry),
+        (asyncpg.UniqueViolationError("x"), Dead),
+        (asyncpg.DataError("a value that does not fit"), Dead),
+        (asyncpg.InternalClientError("x"), Dead),
         (database("40001"), Retry),
         (database("40P01"), Retry),
         (database("55P03"), Retry),

@@ -4,10 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import pytest
 from pydantic import BaseModel
 from sqlalchemy import select, text
-from sqlalchemy.exc import IntegrityError, InvalidRequestError, MissingGreenlet, PendingRollbackError
+from sqlalchemy.exc import (
+    IntegrityError,
+    InvalidRequestError,
+    MissingGreenlet,
+    PendingRollbackError,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from app.core.consumer import Consumer, on
@@ -15,9 +21,10 @@ from app.core.database import engine as default_engine
 from app.core.database import get_session, session_factory
 from app.core.deadline import Watch
 from app.core.envelope import Envelope, Message, build, current_traceparent
+from app.core.failures import classify
 from app.core.inbox import claim, transactional
 from app.core.outbox import enqueue
-from app.core.outcomes import Done
+from app.core.outcomes import Done, Down
 from app.core.worker_settings import WorkerSettings
 from app.models.customers import Customer
 from app.models.inbox_message import InboxMessage
@@ -125,3 +132,37 @@ async def test_a_trace_goes_on_from_the_request_to_the_last_message(engine: Asyn
     # And a message of another origin has none of it
     await handled(build("shop.work.v1", Work(), source="/tests", id_="other"))
     assert seen == [TRACE, TRACE, None]
+
+
+async def test_a_connection_lost_while_it_is_made_is_the_databases_fault(postgres_url: str) -> None:
+    # Given a database that dies between the connection and what SQLAlchemy does with a new one
+    lost = 0
+
+    async def connect() -> Any:
+        nonlocal lost
+        connection = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
+        if lost < 2:
+            lost += 1
+            connection.terminate()
+        return connection
+
+    engine = create_async_engine(postgres_url, async_creator=connect)
+    session_factory.configure(bind=engine)
+
+    # When a handler begins
+    with pytest.raises(asyncpg.InterfaceError, match="connection is closed") as caught:
+        await transactional(no_work)(message("1"), 60)
+
+    # Then the error, which is the driver's own, does not count against the message
+    assert isinstance(classify(caught.value), Down)
+    # And a consumer waits, and does the message afterwards
+    consumer = Consumer("tests", "shop.work", (on("shop.work.v1", Work, no_work),))
+    raw = build("shop.work.v1", Work(), source="/tests", id_="lost at first")
+    assert isinstance(await consumer.decide(raw, 1, Watch(), WorkerSettings()), Down)
+    assert await consumer.decide(raw, 1, Watch(), WorkerSettings()) == Done()
+    session_factory.configure(bind=default_engine)
+    await engine.dispose()
+
+
+async def no_work(_: Message[Work], session: AsyncSession) -> None:
+    await session.execute(text("SELECT 1"))

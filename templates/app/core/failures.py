@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from types import TracebackType
 
-from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.core.outcomes import Dead, Down, Outcome, PermanentError, Postpone, Retry, TransientError
@@ -25,8 +25,11 @@ DATABASE_DOWN = ("08", "53", "57P", "25006")
 # Serialization failure, deadlock, lock not available, statement timeout, idle-in-transaction timeout.
 DATABASE_BUSY = ("40001", "40P01", "55P03", "57014", "25P03", "25P04")
 RETRYABLE_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
+# What a driver calls a connection that was lost or never made; such errors have no SQLSTATE.
+CONNECTION_LOST = frozenset({"InterfaceError", "OperationalError"})
 CLASS_NOTE = "'>: "  # ends the class that SQLAlchemy's asyncpg dialect puts before the driver's text
-DATABASE_MODULES = frozenset({"sqlalchemy", "asyncpg", "psycopg"})
+DRIVERS = frozenset({"asyncpg", "psycopg", "psycopg2"})
+DATABASE_MODULES = frozenset({"sqlalchemy", *DRIVERS})
 
 
 def classify(error: BaseException) -> Outcome:
@@ -48,7 +51,8 @@ def judge(error: BaseException) -> Outcome | None:
         return Dead(describe(error))
     if isinstance(error, (*TRANSIENT, TransientError)):
         return Retry(describe(error), http_retry_after(error))
-    if isinstance(error, DBAPIError):
+    # Not everything that a driver raises while a connection is made becomes an error of SQLAlchemy's.
+    if isinstance(error, DBAPIError) or module_of(type(error)) in DRIVERS:
         return judge_database(error)
     if isinstance(error, PoolTimeoutError):
         return Postpone("no free database connection: lower the concurrency or enlarge the pool", 1.0)
@@ -76,15 +80,17 @@ def judge_connection(error: BaseException) -> Outcome | None:
     return Retry(describe(error))
 
 
-def judge_database(error: DBAPIError) -> Outcome:
-    """The outcome for an error of the database, by its SQLSTATE."""
-    state = str(getattr(error.orig, "sqlstate", None) or "")
+def judge_database(error: BaseException) -> Outcome:
+    """The outcome for an error of the database's driver, or of SQLAlchemy about one, by its SQLSTATE."""
+    original = getattr(error, "orig", None) or error
+    state = str(getattr(original, "sqlstate", None) or getattr(original, "pgcode", None) or "")  # psycopg2's
+    names = {class_.__name__ for known in (error, original) for class_ in type(known).__mro__}
+    lost = bool(getattr(error, "connection_invalidated", False))
+    if not state and "DataError" not in names:  # asyncpg's for values that do not fit is an InterfaceError
+        lost = lost or not names.isdisjoint(CONNECTION_LOST)
     if state.startswith(DATABASE_BUSY):
         return Retry(describe(error))
-    if state.startswith(DATABASE_DOWN) or error.connection_invalidated:
-        return Down(f"database: {describe(error)}")
-    # A connection that was lost between two statements has no SQLSTATE.
-    if not state and isinstance(error, InterfaceError):
+    if lost or state.startswith(DATABASE_DOWN):
         return Down(f"database: {describe(error)}")
     return Dead(describe(error))
 
@@ -128,11 +134,16 @@ def http_retry_after(error: BaseException) -> float | None:
     return parse_retry_after(headers) if headers is not None else None
 
 
+def module_of(class_: type) -> str:
+    """The name of the package that a class is from."""
+    return class_.__module__.partition(".")[0]
+
+
 def is_transport_error(error: BaseException) -> bool:
     """Whether an HTTP or Redis client says that the connection failed. Known by class name, because the
     project may use httpx or httpx2 and neither has to be installed.
     """
-    roots = {(c.__module__.partition(".")[0], c.__name__) for c in type(error).__mro__}
+    roots = {(module_of(c), c.__name__) for c in type(error).__mro__}
     wanted = {("httpx", "TransportError"), ("httpx2", "TransportError")}
     wanted |= {("redis", "ConnectionError"), ("redis", "TimeoutError")}
     return not roots.isdisjoint(wanted)
