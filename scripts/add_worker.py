@@ -283,7 +283,11 @@ def add_cron_job_options(command: argparse.ArgumentParser) -> None:
 def add_task_options(command: argparse.ArgumentParser) -> None:
     """Whether a task has a status, and the limits of such a job."""
     command.add_argument("--tracked", action="store_true", help="a job: status, result, cancel; no outbox")
-    for name, text in (("deadline", "all attempts of a job; 24h"), ("timeout", "one of them; 5m")):
+    limits = {
+        "deadline": "all attempts of a job; default: 24h",
+        "timeout": "one of them; default: WORKER_HANDLER_TIMEOUT_SECONDS, which is 60 s",
+    }
+    for name, text in limits.items():
         command.add_argument(f"--{name}", metavar="TIME", help=f"with --tracked, for {text}")
 
 

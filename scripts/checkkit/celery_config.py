@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass, field
 
 from checkkit.infer import Inference
-from checkkit.nodes import constant, dotted, is_open, keyword, last_name, text_of
+from checkkit.nodes import constant, dotted, is_open, last_name, text_of
 from checkkit.scope import Scope
 from checkkit.syntax import Module
 
@@ -206,8 +206,3 @@ def literal(node: ast.expr | None, depth: int = 0) -> object:
     if isinstance(node, ast.JoinedStr):
         return text_of(node) or UNKNOWN
     return constant(node)
-
-
-def of_task(call: ast.expr, name: str) -> ast.expr | None:
-    """An option in a task's decorator."""
-    return keyword(call, name) if isinstance(call, ast.Call) else None

@@ -144,7 +144,7 @@ def plan_addition(fit: Fit, options: Options) -> Addition:
     addition = Addition(project, options, type_, changes, [], advice.remarks(project, kind, service, changes))
     used = libraries(modules.values()) | fit.libraries
     told = options.readme and addition.run  # what has no process of its own is no background worker
-    readme = readme_edit.line(options.name, addition.run, addition.prove) if told else ""
+    readme = readme_edit.line(options.name, addition.processes.values(), addition.prove) if told else ""
     edited = edits(fit, broker, used, addition.processes, readme) if options.edit else Edits()
     todo = advice.left_to_do(
         project,

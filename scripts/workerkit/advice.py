@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 
 from workerkit import dependencies
 from workerkit.brokers import Broker
@@ -20,16 +21,17 @@ JOB = "job", "what it commits is done again when its worker dies before the job 
 # What is to be wired for an extra.
 WIRING = {
     "cron-api": "app.include_router(cron_router(require_admin)), with your dependency that refuses strangers",
-    "jobs-api": "app.include_router(jobs_router(current_owner)), with your dependency that gives the "
-    "caller's id, and app.add_exception_handler(Problem, answer_problem)",
+    "jobs-api": "app.include_router(jobs_router(current_owner)), from api.jobs, with your dependency that "
+    "gives the caller's id as text, and app.add_exception_handler(Problem, answer_problem), from "
+    "api.worker_answers",
     "events-api": "app.include_router(job_events_router(current_owner)) and app.include_router("
     "llm_usage_router(current_owner)); start uvicorn with --timeout-graceful-shutdown, or an open stream "
     "holds up each deployment",
     "anthropic": "in app/core/llm.py return AnthropicProvider(llm_settings())",
     "openai": "in app/core/llm.py return OpenAiProvider(llm_settings()), and set LLM_WIRE=openai",
     "webhook-sender": "app.include_router(webhooks_router(current_owner)), with your dependency that gives "
-    "the caller's id, and app.add_exception_handler(Problem, answer_problem); where something happens, in "
-    "its transaction: await announce(session, owner=..., type=..., data=...)",
+    "the caller's id as text, and app.add_exception_handler(Problem, answer_problem); where something "
+    "happens, in its transaction: await announce(session, owner=..., type=..., data=...)",
     "webhook-receiver": "app.include_router(webhook_in_router(PROVIDER, keys, store)) and "
     "app.add_exception_handler(Problem, answer_problem); `store` gets each webhook once: enqueue or submit "
     "what is to follow in its session",
@@ -46,7 +48,7 @@ def left_to_do(
     extras: Iterable[str] = (),
     has_alembic: bool,
     type_: str = "",
-    done: Collection[str] = (),
+    done: AbstractSet[str] = frozenset(),
 ) -> list[str]:
     """The steps that are left to the user; `done` are those that edits have taken over, `type_` is a message
     type that was made up.
@@ -56,6 +58,8 @@ def left_to_do(
     steps = []
     if runtime and "runtime" not in done:
         steps.append(f"add to {place}: {', '.join(runtime)}")
+    if done & {"runtime", "testing"}:
+        steps.append(f"install what {place} names now")
     if testing and "testing" not in done:
         urls = "TEST_DATABASE_URL" + (" and TEST_REDIS_URL" if broker.name == "redis" else "")
         steps.append(
@@ -83,12 +87,16 @@ def left_to_do(
 
 def deployment(kind: Kind, broker: Broker, type_: str) -> Iterator[str]:
     """What the platform and other programs have to know."""
+    grace = "CELERY_DRAIN_SECONDS (20) and 15 s" if kind.is_task else "WORKER_DRAIN_SECONDS (20) and 10 s"
     yield (
-        "give the processes longer between SIGTERM and SIGKILL than WORKER_DRAIN_SECONDS (20): Docker and "
-        "Compose give 10 s (stop_grace_period)"
+        f"between SIGTERM and SIGKILL give the processes {grace}: Docker and Compose give 10 s "
+        "(stop_grace_period)"
     )
     if kind.is_consumer and type_:
-        yield f"if another program sends the messages: --type with the type that it gives them, not {type_}"
+        yield (
+            f"if another program sends the messages: --type with the type that it gives them, not {type_}; "
+            "if they are no CloudEvents: `translate` (references/python-consumers.md)"
+        )
     if kind.is_consumer and broker.name == "rabbitmq":
         yield (
             "if another program sends the messages: start the worker before the first one, for it declares "
@@ -117,7 +125,7 @@ def remarks(project: Project, kind: Kind, service: Service | None, changes: Iter
         *found,
         f"settings need no wiring: {settings} reads the same environment and .env file as the project",
         'WORKER_ lines in a .env file need extra="ignore" in the project\'s own Settings',
-        "several worker processes on one machine need a WORKER_HEALTH_PORT each; 0 turns it off",
+        "of several worker processes on one machine each needs a WORKER_HEALTH_PORT, or has no probes",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from workerkit.project import Project
@@ -10,12 +11,13 @@ from workerkit.requirement_edit import plain_text
 
 TITLE = "## Background workers"
 SECTION = re.compile(rf"^{TITLE}\n.*?(?=^#{{1,2}} |\Z)", re.MULTILINE | re.DOTALL)
-LINE = re.compile(r"- `\w+`: run `[^`]+`, prove `[^`]+`")
+LINE = re.compile(r"- `\w+`: run `[^`]+`( and `[^`]+`)*, prove `[^`]+`")
 
 
-def line(name: str, run: str, prove: str) -> str:
-    """What the section says of a worker."""
-    return f"- `{name}`: run `{run}`, prove `{prove}`"
+def line(name: str, commands: Iterable[str], prove: str) -> str:
+    """What the section says of a worker, which takes all of the `commands`."""
+    run = " and ".join(f"`{command}`" for command in commands)
+    return f"- `{name}`: run {run}, prove `{prove}`"
 
 
 def opening(project: Project) -> str:

@@ -118,7 +118,8 @@ def text(addition: Addition, *, dry_run: bool) -> str:
     lines += [f"  - set {name} (such as {value})" for name, value in environment(addition).items()]
     if not {change.target.path.name for change in addition.changes} & {"Procfile", *COMPOSE}:
         lines += [f"  - process, for example in a Procfile:  {line}" for line in procfile(addition)]
-    lines += ["", *([f"run    {addition.run}"] if addition.run else []), f"prove  {addition.prove}"]
+    lines += ["", *(f"run    {command}" for command in addition.processes.values())]
+    lines.append(f"prove  {addition.prove}")
     if addition.dead_letters:
         lines.append(f"see    {addition.dead_letters}   (what was given up)")
     if addition.history:
@@ -145,11 +146,10 @@ def copies(addition: Addition, written: list[Change]) -> Iterator[str]:
         if is_copy(change):
             folders.setdefault(addition.project.shown(change.target.path.parent), []).append(change)
     for folder, changes in folders.items():
-        names = " ".join(change.target.path.stem for change in changes)
         lines = sum(change.lines for change in changes)
-        yield f"  {folder}/  {len(changes)} copies of templates, {lines} lines: {names}"
+        yield f"  {folder + '/':<40} {len(changes):>4} files {lines:>12} lines  copies"
     if folders:
-        yield f"  the copies are those of {version()}, as `add_worker.py diff` shows: review the rest"
+        yield f"  the copies are the templates of {version()}, as `add_worker.py diff` shows: review the rest"
 
 
 def kinds(format_: str) -> str:

@@ -20,7 +20,7 @@ from app.core.worker_settings import WorkerSettings
 from support.wait import eventually
 
 LONG = 30.0
-AWAY = InterfaceError("SELECT 1", {}, OSError("connection refused"))
+AWAY = InterfaceError(None, None, OSError("connection refused"))
 
 
 class Data(BaseModel):

@@ -27,7 +27,7 @@ def consumer(handle: Any = None) -> Any:
     """A consumer that never started."""
     made: Any = object.__new__(Consumer)
     made.timer, made.connection_errors, made.channel_errors = Timer(), (ConnectionError,), ()
-    made.handle = handle
+    made.handle, made.health = handle, SimpleNamespace(pulse=lambda: None)
     return made
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import asyncpg
 import httpx2
 import pytest
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
+from sqlalchemy.exc import DBAPIError, InterfaceError, NotSupportedError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.core import failures
@@ -38,6 +39,12 @@ class OfPsycopg(Exception):
 OfPsycopg.__module__, OfPsycopg.__name__ = "psycopg", "OperationalError"
 
 
+def stale_statement() -> DBAPIError:
+    """What SQLAlchemy raises, once in a process, when a column's type was changed."""
+    original = AsyncAdapt_asyncpg_dbapi.InvalidCachedStatementError("the plan is old")  # type: ignore[no-untyped-call]
+    return NotSupportedError("SELECT 1", {}, original)
+
+
 def provider(status: int, **headers: str) -> httpx2.HTTPStatusError:
     request = httpx2.Request("POST", "http://provider")
     return httpx2.HTTPStatusError(
@@ -65,9 +72,19 @@ def provider(status: int, **headers: str) -> httpx2.HTTPStatusError:
         (database("53100"), Down),
         (database("25006"), Down),
         (database(None, invalidated=True), Down),
-        (InterfaceError("x", {}, Original(None)), Down),
+        (InterfaceError(None, None, Original(None)), Down),
+        (InterfaceError("SELECT 32,768 parameters", {}, Original(None)), Retry),
+        (database("28P01"), Down),
+        (database("3D000"), Down),
+        (database("58030"), Retry),
+        (database("XX000"), Retry),
+        (database("0A000"), Retry),
+        (stale_statement(), Retry),
+        (ExceptionGroup("tasks", [ConnectionRefusedError()]), Retry),
+        (ExceptionGroup("tasks", [ExceptionGroup("inner", [KeyError("x"), database("08006")])]), Down),
+        (ExceptionGroup("tasks", [KeyError("a bug")]), Dead),
         # What is raised while a connection is made does not always come as SQLAlchemy's
-        (OperationalError("x", {}, OfPsycopg()), Down),
+        (OperationalError(None, None, OfPsycopg()), Down),
         (OfPsycopg("x"), Down),
         (asyncpg.InterfaceError("connection is closed"), Down),
         (asyncpg.ConnectionDoesNotExistError("x"), Down),
@@ -77,6 +94,7 @@ def provider(status: int, **headers: str) -> httpx2.HTTPStatusError:
         (asyncpg.DeadlockDetectedError("x"), Retry),
         (asyncpg.UniqueViolationError("x"), Dead),
         (asyncpg.DataError("a value that does not fit"), Dead),
+        (asyncpg.exceptions.TargetServerAttributeNotMatched("x"), Down),
         (asyncpg.InternalClientError("x"), Dead),
         (database("40001"), Retry),
         (database("40P01"), Retry),

@@ -111,7 +111,7 @@ SKILL: Claims = {
         f"{DIE}a_message_that_kills_its_worker_is_set_aside",
         f"{POSTGRES}away_for_a_minute",
     ),
-    "a limit below the longest work | never done | raise `WORKER_HANDLER_TIMEOUT_SECONDS`": (
+    "a limit below the longest work | never done | `--timeout`, `WORKER_HANDLER_TIMEOUT_SECONDS`": (
         f"{DIE}a_hanging_handler_is_stopped",
     ),
     # the rest
@@ -274,8 +274,9 @@ CONSUMERS: Claims = {
     ),
     "The deadline cancels the handler and counts": (f"{DIE}a_hanging_handler_is_stopped",),
     "raise your error `from` the client's": (f"{PROOFS}an_error_without_its_cause_carries_no_status",),
-    "return `Down(reason)` and consuming pauses too": (
-        f"{PROVIDERS}a_provider_that_everything_needs_pauses_consuming",
+    "Senders that write no CloudEvents need a `translate`": (
+        "core/test_foreign.py::test_the_template_says_what_an_entry_is",
+        "conformance/test_foreign.py::test_foreign_messages_are_done_once_across_a_kill",
     ),
     # twice
     "The inbox row (consumer, source and id) makes database effects once": (
@@ -318,7 +319,10 @@ CONSUMERS: Claims = {
     "other schemes: exit code 78": (f"{PROCESS}an_address_that_is_none_is_refused",),
     "at least 2.5 heartbeats": (f"{INPUT}settings_that_make_no_sense_are_refused",),
     "1: one crash buries a message": (f"{PROOFS}one_crash_buries_a_message_that_has_one_delivery",),
-    "two processes, one port: exit code 1": (f"{PROOFS}two_workers_need_two_ports",),
+    "taken: exit code 1 if set, else no probes": (
+        f"{PROOFS}two_workers_need_two_ports",
+        f"{PROOFS}a_default_port_that_is_taken_means_no_probes",
+    ),
     # operate
     "red only when the event loop is stuck": (f"{PROCESS}a_blocked_loop_is_not_alive", f"{PROCESS}probes"),
     "a shell swallows SIGTERM": (f"{PROOFS}a_shell_in_front_keeps_the_signal",),
@@ -537,13 +541,12 @@ CELERY: Claims = {
         f"{JOB_ROWS}kinds_and_payloads_of_other_versions",
     ),
     # plain or tracked
-    "nobody asks what became of it": (f"{CELERY_SENDING}mail_by_outbox_by_two_beats_and_after_a_commit",),
     "status, result, progress, cancel, deadline, idempotency key": (
         f"{JOBS_API}accepted_and_followed",
         f"{JOBS_API}cancel",
     ),
     "one outbox has one relay": (f"{TASK_SCRIPT}one_outbox_has_one_relay",),
-    "What it returns, a model or a mapping, is the job's result": (
+    "What it returns, a Pydantic model or mapping, is the job's result": (
         f"{JOB_ROWS}effect_and_result_commit_together",
     ),
     "shows progress": ("core/test_job.py::test_what_a_function_sees",),
@@ -566,11 +569,12 @@ CELERY: Claims = {
         f"{JOBS_API}a_repeat_gets_the_first_answer",
         f"{JOBS_API}two_posts_at_once",
     ),
-    "503, nothing is left behind. The broker away: accepted, done later": (
+    "503, nothing left behind. Broker away: accepted, done later": (
         f"{JOBS_API}a_database_that_is_away",
         f"{JOBS_API}accepted_and_followed",
         f"{JOB_DISPATCHER}a_broker_that_is_away",
     ),
+    "`GET /jobs/{id}` tells `state`, `progress`, `result`, `error`": (f"{JOBS_API}accepted_and_followed",),
     "refuses to be made without your authentication": (
         f"{JOBS_API}no_routes_without_authentication",
         f"{JOBS_API}jobs_of_others_are_not_there",

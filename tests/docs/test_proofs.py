@@ -30,6 +30,7 @@ from app.core.consumer import Consumer, on
 from app.core.deadline import Watch
 from app.core.envelope import Envelope, Message, build
 from app.core.failures import classify
+from app.core.health import Health
 from app.core.inbox import transactional
 from app.core.outbox import enqueue
 from app.core.outcomes import Dead, Done, Outcome, TransientError
@@ -313,6 +314,18 @@ def test_two_workers_need_two_ports() -> None:
 
     assert result.returncode == 1
     assert "Address already in use" in result.stderr
+
+
+def test_a_default_port_that_is_taken_means_no_probes(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        default = {"worker_health_port": taken.getsockname()[1]}
+        settings = WorkerSettings().model_copy(update=default)
+        settings.__pydantic_fields_set__.discard("worker_health_port")
+        health = Health(settings, list)
+        health.start()
+        health.stop()
+
+    assert "no probes: WORKER_HEALTH_PORT=" in caplog.text
 
 
 @pytest.mark.parametrize(("base", "extra"), [(BaseSettings, "ignore"), (WorkerSettings, "forbid")])

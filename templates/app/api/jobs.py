@@ -38,7 +38,7 @@ def jobs_router(current_owner: Callable[..., Any]) -> APIRouter:
     """
     if not callable(current_owner):
         raise TypeError(
-            "jobs_router needs the project's authentication, a FastAPI dependency: jobs_router(current_user)"
+            "jobs_router needs the project's authentication, a FastAPI dependency: jobs_router(current_owner)"
         )
     # Not Annotated: that is read in the module, where `current_owner` is not known.
     caller = Depends(current_owner)

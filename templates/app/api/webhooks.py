@@ -87,7 +87,7 @@ def webhooks_router(current_owner: Callable[..., Any]) -> APIRouter:
     if not callable(current_owner):
         raise TypeError(
             "webhooks_router needs the project's authentication, a FastAPI dependency: "
-            "webhooks_router(current_user)"
+            "webhooks_router(current_owner)"
         )
     # Not Annotated: that is read in the module, where `current_owner` is not known.
     caller = Depends(current_owner)

@@ -54,12 +54,20 @@ class Consumer(celery_consumer.Consumer):
             except RefusedToStartError as error:
                 logger.critical("%s", error)
                 raise SystemExit(EXIT_SETTINGS) from None
+            except Exception:
+                connection.close()
+                raise
         return connection
 
     def register_with_event_loop(self, hub: Any) -> None:
         """See Celery, which forgets it together with the connection."""
         super().register_with_event_loop(hub)
         hub.call_repeatedly(PULSE, self.health.pulse)
+
+    def apply_eta_task(self, task: Any) -> None:
+        """See Celery. The pool `solo` works off all that are due before the loop turns again."""
+        self.health.pulse()
+        super().apply_eta_task(task)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002  # Celery's
         """A task that this version of the application does not have."""
@@ -82,6 +90,7 @@ class Consumer(celery_consumer.Consumer):
         handle = super().create_task_handler(*args, **kwargs)
 
         def on_task_received(message: Any) -> None:
+            self.health.pulse()
             try:
                 handle(message)
             except (*self.connection_errors, *self.channel_errors, *OF_THE_MACHINE):
@@ -106,7 +115,7 @@ class Consumer(celery_consumer.Consumer):
             "headers": headers,
         }
         try:
-            put(KEEP, [letter], task_id=id_ or KEEP)
+            put(KEEP, [letter], task_id=KEEP)  # the id that it came with may be too long for a property
         except Exception:  # whatever it is: not returned, it would hold a place of this worker's prefetch
             logger.exception("%s %s could not be set aside, it will come back", source, id_)
             give_back = partial(message.reject_log_error, requeue=True)

@@ -25,10 +25,10 @@ PAUSE = 5.0
 
 
 @celery_app.task(name=KEEP, **COUNTED)
-def keep_letter(letter: Any) -> None:
-    """Keep what the main process of a worker could not use."""
+def keep_letter(*args: Any, **kwargs: Any) -> None:
+    """Keep what the main process of a worker could not use: one letter, or whatever came under this name."""
     try:
-        run(keep, letter)
+        run(keep, args[0] if len(args) == 1 and not kwargs else [args, kwargs])
     except Exception as error:  # whatever it is, the database most likely: the broker keeps it meanwhile
         raise Reject(describe(error), requeue=True) from error
 

@@ -42,6 +42,7 @@ NOTE_PAUSE = 5.0
 EARLY = 0.5
 APART = 1.0
 MOST_ATTEMPTS = 1_000_000
+FAR = 1e11  # a time in seconds that no sender means
 logger = logging.getLogger(__name__)
 
 
@@ -98,7 +99,7 @@ def arrived(task: str, request: Any, args: Sequence[Any], kwargs: Mapping[str, A
         return None
     if not isinstance(attempt, int) or not 0 < attempt < MOST_ATTEMPTS or not is_text(args[0]):
         return None
-    if not isinstance(not_before, int | float) or not math.isfinite(not_before):
+    if not isinstance(not_before, int | float) or not -FAR < not_before < FAR:
         return None
     redelivered = bool((request.delivery_info or {}).get("redelivered"))
     return Arrival(task, request.id, args[0], attempt, not_before, redelivered)

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from app.core.deadline import Watch, cancellation
-from app.core.envelope import Message, Reader, current_traceparent
+from app.core.envelope import Message, Reader, check_size, current_traceparent
 from app.core.failures import classify
+from app.core.foreign import Foreign, Translate, as_event
 from app.core.gate import database_answers, forget_idle_connections
 from app.core.inbox import Handler, Process, transactional
 from app.core.outcomes import Dead, Done, Down, Outcome, Postpone, Retry
@@ -53,13 +54,15 @@ class Consumer:
     """A named consumer of one topic.
 
     `name` is the consumer group and the inbox's consumer: two consumers of a topic both get every message.
-    `skip` names types that share the topic and are none of this consumer's business.
+    `skip` names types that share the topic and are none of this consumer's business. `translate` is for those
+    who write no CloudEvents.
     """
 
     name: str
     topic: str
     routes: tuple[Route, ...]
     skip: frozenset[str] = frozenset()
+    translate: Translate | None = None
     reader: Reader = field(init=False)
     processes: Mapping[str, Process] = field(init=False)
 
@@ -74,18 +77,32 @@ class Consumer:
         """Whether a silent database concerns this consumer."""
         return any(route.transactional for route in self.routes)
 
-    async def decide(self, raw: bytes, delivery: int, watch: Watch, settings: WorkerSettings) -> Outcome:
-        """Process the bytes of one delivery, number `delivery`; every failure becomes an outcome."""
+    async def decide(
+        self,
+        raw: bytes | Callable[[], Foreign],
+        delivery: int,
+        watch: Watch,
+        settings: WorkerSettings,
+    ) -> Outcome:
+        """Process one delivery, number `delivery`: its bytes, or what is to be translated. Every failure
+        becomes an outcome.
+        """
         try:
             if delivery > settings.worker_max_deliveries:
                 return Dead(f"delivered {delivery - 1} times and never finished: it may kill its worker")
-            envelope = self.reader.read(raw, settings.worker_max_message_bytes)
+            most = settings.worker_max_message_bytes
+            event = raw if isinstance(raw, bytes) else self._translated(raw(), most)
+            envelope = self.reader.read(event, most)
             if envelope is None:
                 return Done()
             message = Message(self.name, envelope, envelope.data, delivery)
             return bounded(await self._run(message, watch, settings), delivery, settings)
         except Exception as error:
             return await self._failed(error, delivery, watch, settings)
+
+    def _translated(self, message: Foreign, most: int) -> bytes:
+        check_size(message.body, most)
+        return message.body if self.translate is None else as_event(message, self.translate)
 
     async def _run(self, message: Message[Any], watch: Watch, settings: WorkerSettings) -> Outcome:
         current_traceparent.set(message.envelope.traceparent)

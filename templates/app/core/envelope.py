@@ -88,8 +88,7 @@ class Reader:
 
         Raises InvalidMessageError with a reason that a person understands.
         """
-        if len(raw) > max_bytes:
-            raise InvalidMessageError(f"message of {len(raw)} bytes, at most {max_bytes} are allowed")
+        check_size(raw, max_bytes)
         try:
             envelope: Envelope = self._read(raw)
         except ValidationError:
@@ -113,6 +112,12 @@ class Reader:
         except ValidationError as error:
             raise InvalidMessageError(f"payload of {envelope.type}: {fields(error)}") from None
         raise InvalidMessageError(f"payload of {envelope.type} does not fit")
+
+
+def check_size(raw: bytes, max_bytes: int) -> None:
+    """Raises InvalidMessageError for a message of more bytes."""
+    if len(raw) > max_bytes:
+        raise InvalidMessageError(f"message of {len(raw)} bytes, at most {max_bytes} are allowed")
 
 
 def specialised(type_: str, payload: type[BaseModel]) -> type[Envelope]:

@@ -19,14 +19,18 @@ from app.core.retry import parse_retry_after
 TRANSIENT: tuple[type[Exception], ...] = ()
 PERMANENT: tuple[type[Exception], ...] = ()
 
-# PostgreSQL, appendix A: connection exceptions, operator intervention (restart, failover), insufficient
-# resources, and read-only transactions (the old primary after a failover).
-DATABASE_DOWN = ("08", "53", "57P", "25006")
-# Serialization failure, deadlock, lock not available, statement timeout, idle-in-transaction timeout.
-DATABASE_BUSY = ("40001", "40P01", "55P03", "57014", "25P03", "25P04")
+# PostgreSQL, appendix A: connection exceptions, a password that is being changed, a database that is being
+# restored, insufficient resources, operator intervention (restart, failover), and read-only transactions (the
+# old primary after a failover).
+DATABASE_DOWN = ("08", "28", "3D000", "53", "57P", "25006")
+# Serialization failure, deadlock, lock not available, statement timeout, idle-in-transaction timeout, a
+# statement prepared before a migration, errors of its disks and its own.
+DATABASE_BUSY = ("40001", "40P01", "55P03", "57014", "25P03", "25P04", "0A000", "58", "XX")
 RETRYABLE_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 # What a driver calls a connection that was lost or never made; such errors have no SQLSTATE.
-CONNECTION_LOST = frozenset({"InterfaceError", "OperationalError"})
+CONNECTION_LOST = frozenset({"InterfaceError", "OperationalError", "TargetServerAttributeNotMatched"})
+# SQLAlchemy's for 0A000, without it.
+STALE_STATEMENT = "InvalidCachedStatementError"
 CLASS_NOTE = "'>: "  # ends the class that SQLAlchemy's asyncpg dialect puts before the driver's text
 DRIVERS = frozenset({"asyncpg", "psycopg", "psycopg2"})
 DATABASE_MODULES = frozenset({"sqlalchemy", *DRIVERS})
@@ -85,26 +89,33 @@ def judge_database(error: BaseException) -> Outcome:
     original = getattr(error, "orig", None) or error
     state = str(getattr(original, "sqlstate", None) or getattr(original, "pgcode", None) or "")  # psycopg2's
     names = {class_.__name__ for known in (error, original) for class_ in type(known).__mro__}
-    lost = bool(getattr(error, "connection_invalidated", False))
-    if not state and "DataError" not in names:  # asyncpg's for values that do not fit is an InterfaceError
-        lost = lost or not names.isdisjoint(CONNECTION_LOST)
-    if state.startswith(DATABASE_BUSY):
-        return Retry(describe(error))
-    if lost or state.startswith(DATABASE_DOWN):
+    if getattr(error, "connection_invalidated", False) or state.startswith(DATABASE_DOWN):
         return Down(f"database: {describe(error)}")
-    return Dead(describe(error))
+    if state.startswith(DATABASE_BUSY) or STALE_STATEMENT in names:
+        return Retry(describe(error))
+    # asyncpg's for values that do not fit is an InterfaceError, too.
+    if state or "DataError" in names or names.isdisjoint(CONNECTION_LOST):
+        return Dead(describe(error))
+    # A statement that failed on a connection that goes on, say for too many parameters, must count.
+    if getattr(error, "statement", None) is not None:
+        return Retry(describe(error))
+    return Down(f"database: {describe(error)}")
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and its explicit causes. The implicit context is left out: it is what was being handled,
-    not why this error was raised.
+    """The error, the errors of a group, and their explicit causes. The implicit context is left out: it is
+    what was being handled, not why this error was raised.
     """
     seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        link = waiting.pop(0)
+        if link is None or id(link) in seen:
+            continue
         seen.add(id(link))
         yield link
-        link = link.__cause__
+        inner = link.exceptions if isinstance(link, BaseExceptionGroup) else ()
+        waiting = [*inner, link.__cause__, *waiting]
 
 
 def describe(error: BaseException) -> str:

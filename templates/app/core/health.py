@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from app.core.worker_settings import WorkerSettings, worker_settings
 
 PULSE = 0.5
+logger = logging.getLogger(__name__)
 UNREADY_AFTER = 5.0
 
 
@@ -61,11 +63,13 @@ class Health:
         if not port:
             return
         try:
-            self._server = ThreadingHTTPServer((self._settings.worker_health_host, port), handler_for(self))
+            self._server = Server((self._settings.worker_health_host, port), handler_for(self))
         except OSError as error:
             hint = "each process of a machine needs its own, 0 is none"
+            if "worker_health_port" not in self._settings.model_fields_set:
+                logger.warning("no probes: WORKER_HEALTH_PORT=%d: %s; %s", port, error, hint)
+                return
             raise OSError(f"WORKER_HEALTH_PORT={port}: {error}; {hint}") from error
-        self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
     def stop(self) -> None:
@@ -74,6 +78,15 @@ class Health:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each probe in a thread."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that has gone away is no news either."""
 
 
 def handler_for(health: Health) -> type[BaseHTTPRequestHandler]:

@@ -106,9 +106,11 @@ def emit(job: JobContext[Any], kind: str, data: Mapping[str, Any]) -> None:
     """Tell the job's followers something, which costs nothing: it is written soon, with what others say.
     `kind` has at most 100 characters, on one line. Of jobs that Celery runs nothing is written.
 
-    Raises UnstorableError for U+0000 in the data. From the `text` of a `delta` it is taken out, and deltas
-    that follow each other are joined.
+    Raises ValueError for another kind, and UnstorableError for U+0000 in the data. From the `text` of a
+    `delta` it is taken out, and deltas that follow each other are joined.
     """
+    if len(kind) > 100 or not kind.isprintable():
+        raise ValueError(f"no kind of event: {kind[:100]!r}")
     if kind != DELTA:
         job.events.append((kind, json_text(data)))
     elif job.events and job.events[-1][0] == DELTA:

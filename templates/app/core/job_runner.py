@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 STEP_TIMEOUT = 10.0
 SOON = 0.2
+TOGETHER = 0.05  # what is cancelled meanwhile is heard of at once
 # A worker waits as long for a database that is away; then the dispatcher brings the job again.
 PATIENCE = 45.0
 logger = logging.getLogger(__name__)
@@ -142,6 +143,7 @@ class JobRunner:
                     while True:
                         with suppress(TimeoutError):
                             await asyncio.wait_for(self.hurry.wait(), self.settings.job_poll_seconds)
+                            await asyncio.sleep(TOGETHER)
                         self.hurry.clear()
                         await self._renew(session)
             except Exception as error:  # leases must be kept whatever a driver raises

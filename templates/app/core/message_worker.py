@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from app.core.consumer import Consumer
 from app.core.deadline import Watch, enforce, together
+from app.core.foreign import Foreign
 from app.core.gate import Gate
 from app.core.outcomes import Dead, Done, Down, Outcome, Postpone
 from app.core.slots import Slots
@@ -36,6 +37,9 @@ class Delivery(Protocol):
     @property
     def raw(self) -> bytes | None:
         """The message; None when there is nothing that could be one."""
+
+    def foreign(self) -> Foreign:
+        """The same for those who translate it. Raises ValueError for fields that are no text."""
 
     @property
     def count(self) -> int:
@@ -138,9 +142,10 @@ class MessageWorker(ABC, Generic[D]):
         """Handle a message; what has become of it."""
         if self.gate.reason is not None:  # it closed after this message was fetched
             return Postpone(self.gate.reason)
-        if delivery.raw is None:
+        raw = delivery.raw if self.consumer.translate is None else delivery.foreign
+        if raw is None:
             return Dead("no field 'event' in the entry")
-        return await self.consumer.decide(delivery.raw, delivery.count, delivery.watch, self.settings)
+        return await self.consumer.decide(raw, delivery.count, delivery.watch, self.settings)
 
     # -- what an adapter writes ------------------------------------------------------------------------
 

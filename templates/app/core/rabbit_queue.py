@@ -18,6 +18,7 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from app.core.broker import BrokerDownError
 from app.core.deadline import Watch
+from app.core.foreign import Foreign
 from app.core.rabbit import RABBIT_FAILURES, Confirmed, RabbitConnection, UnroutableError, ask, say
 from app.core.rabbit_topology import Pause, Queue, declare, declare_pause, pause_for
 
@@ -57,6 +58,11 @@ class Arrival:
     def id(self) -> tuple[int, int]:
         """Tags start anew with each channel."""
         return self.generation, self.tag
+
+    def foreign(self) -> Foreign:
+        """See Delivery."""
+        given = self.message.header.properties
+        return Foreign(given.message_id or "", self.raw or b"", given.headers or {})
 
 
 def number(value: Any) -> int:

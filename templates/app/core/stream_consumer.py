@@ -12,6 +12,7 @@ from typing import Any
 
 from app.core.consumer import Consumer
 from app.core.deadline import Watch
+from app.core.foreign import Foreign
 from app.core.message_worker import NOT_STARTED, MessageWorker, persist, wait_for
 from app.core.outcomes import Dead, Down, Outcome, Postpone, Retry
 from app.core.redis_stream import EVENT, REDIS_FAILURES, Entry, StreamGroup, is_missing_group, say
@@ -46,6 +47,11 @@ class StreamDelivery:
     def raw(self) -> bytes | None:
         """The message."""
         return self.entry.fields.get(EVENT)
+
+    def foreign(self) -> Foreign:
+        """See Delivery."""
+        fields = {name.decode(): value.decode() for name, value in self.entry.fields.items()}
+        return Foreign(self.entry.id.decode(), self.raw or b"", fields)
 
     @property
     def count(self) -> int:

@@ -47,7 +47,7 @@ async def ask(context: JobContext[SummariseDocument]) -> Answer:
 )
 async def summarise_document(context: JobContext[SummariseDocument], session: AsyncSession) -> dict[str, str]:
     """Call the service; what it writes commits together with the note that this job has succeeded. What is
-    returned, a model or a mapping, is the job's result.
+    returned, a Pydantic model or a mapping, is the job's result.
     """
     await DocumentService(session).store_summary(
         document_id=context.data.document_id,

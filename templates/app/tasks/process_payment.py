@@ -23,7 +23,7 @@ class ProcessPayment(BaseModel):
 @job("shop.payment.process.v1", ProcessPayment, deadline=timedelta(hours=1))
 async def process_payment(context: JobContext[ProcessPayment], session: AsyncSession) -> None:
     """Call the service; what it writes commits together with the note that this job has succeeded. What is
-    returned, a model or a mapping, is the job's result.
+    returned, a Pydantic model or a mapping, is the job's result.
     """
     await PaymentService(session).capture(
         order_id=context.data.order_id,

@@ -17,6 +17,8 @@ from app.services.emails import EmailService
 from app.services.orders import OrderService
 from support.mischief import FOLDER, Work, block, misbehave, note, until_released
 
+ON_REDIS = os.environ.get("FAULTY_BROKER") == "redis"
+
 
 async def handle(message: Message[Work], session: AsyncSession) -> Outcome:
     """Do as the message says, then the shop's own work."""
@@ -67,7 +69,7 @@ async def acknowledge_nothing() -> None:
 
 def worker() -> StreamConsumer | RabbitConsumer:
     """What the fault tests run."""
-    if os.environ["FAULTY_BROKER"] == "redis":
+    if ON_REDIS:
         return StreamConsumer(consumer)
     type_: Any = os.environ.get("FAULTY_QUEUE", "quorum")
     settings = worker_settings()
