@@ -18,7 +18,7 @@ from workerkit.survey import survey
 from workerkit.templates import LAYERS
 
 APART = "background"
-LANDED = ("core", "worker_settings.py")  # in every package that has workers
+LANDED = ("core", "outcomes.py")  # in every package that has workers
 
 
 def open_fit(

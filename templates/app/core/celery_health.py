@@ -50,8 +50,8 @@ class CeleryHealth(Health):
         return super()._blocked(limit + self._busy)
 
 
-def longest_limit(app: Any) -> float:
+def longest_limit(celery: Any) -> float:
     """Seconds after which a task is killed, whichever takes longest."""
-    limits = [task.time_limit for task in app.tasks.values()]
+    limits = [task.time_limit for task in celery.tasks.values()]
     own = [limit for limit in limits if isinstance(limit, int | float)]
     return max([celery_settings().celery_time_limit_seconds, *own])
