@@ -18,7 +18,7 @@ EXPECTATIONS = (
     "the request is answered with 202 and a Location",
     "nothing that was accepted is lost",
     "nothing is done twice",
-    "the status at the Location becomes one of success",
+    "the `status` at the Location becomes one of success",
     "a job that does not exist is 404",
     "a job whose last step takes 20 s is done once, though a deploy comes in the middle",
     "a database that is away for 25 s, then silent for 45 s, costs no job",
