@@ -39,12 +39,13 @@ async def play(stage: Stage) -> None:
         return
     stage.find(EXPECTATIONS[0], "a first row was written", passed=True)
     first = (await rows(stage))[0]
-    await keep_up_until(stage, quiet(first, first + EVERY))
+    dies = quiet(first, first + EVERY)
+    await keep_up_until(stage, dies)
     half = stage.deployment.workers[::2]
     for worker in half:
         if worker.running:
             await asyncio.to_thread(worker.kill9)
-    end = quiet(first, await now(stage) + TICKS * EVERY)
+    end = dies + TICKS * EVERY
     await keep_up_until(stage, end)
     judge(stage, await rows(stage, first, end), end)
     await freeze(stage)
