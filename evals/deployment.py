@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -21,6 +22,7 @@ RELEASE_SECONDS = 120
 GRACE_SECONDS = 30.0
 RESTARTS = 400  # of all processes together: a crash loop ends, but one that waits for a server may go on
 RESTART_SECONDS = 1.0  # between two of them
+EXEC = re.compile(r"(?:\w+=\S*\s+)*exec\s")
 
 
 class DeploymentError(Exception):
@@ -67,7 +69,9 @@ class Deployment:
 
     def _process(self, name: str, line: str) -> WorkerProcess:
         # exec: the signal of a deploy reaches the program and not a shell in front of it.
-        shell = f"cd {shlex.quote(str(self.project))} && exec env {line.removeprefix('exec ')}"
+        command = line if EXEC.match(line) else f"exec env {line}"
+        # WorkerProcess sets a variable of the skill's templates, which no other project knows of.
+        shell = f"unset WORKER_HEALTH_PORT; cd {shlex.quote(str(self.project))} && {command}"
         return WorkerProcess(name, self._env, command=["/bin/sh", "-c", shell], import_path=self._path)
 
     def release(self) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 from http import HTTPStatus
 
 from evals.outages import brokers_restart, database_away, database_silent
-from evals.scenarios.asking import SUCCESS, Scene, Work, failed, followed
+from evals.scenarios.asking import SUCCESS, Scene, Work, failed, followed, unknown
 from evals.stage import Stage, clean
 from evals.traps import DEATHS, DROPS, Kind, Traps
 from world.client import hang
@@ -18,11 +18,11 @@ EXPECTATIONS = (
     "the request is answered with 202 and a Location",
     "nothing that was accepted is lost",
     "nothing is done twice",
-    "the status at the Location becomes one of success",
+    "the `status` at the Location becomes one of success",
     "a job that does not exist is 404",
     "a job whose last step takes 20 s is done once, though a deploy comes in the middle",
     "a database that is away for 25 s, then silent for 45 s, costs no job",
-    "brokers that come back empty cost no job",
+    "a Redis that comes back empty costs no job",
     "a worker that is frozen in a job for 70 s, and goes on, does nothing twice",
     "jobs that hang or are refused by the database hold up nobody",
     "a database that closes a job's connection five times costs no job",
@@ -30,7 +30,6 @@ EXPECTATIONS = (
     "a job that kills its worker fails, after 20 deaths or five minutes at the latest",
 )
 JOBS = 6
-UNKNOWN = "00000000-0000-4000-8000-000000000000"
 FROZEN_SECONDS = 70.0
 TRAPS: dict[Kind, int] = {"hang": 2, "refuse": 1, "drop": 1, "kill": 1}
 TRAP_SECONDS = 300.0
@@ -67,9 +66,9 @@ async def die(scene: Scene) -> bool:
         states = await followed(stage, client, list(scene.places.values()))
         good = bool(states) and set(states) <= SUCCESS
         stage.find(EXPECTATIONS[3], ", ".join(sorted(set(states))) or "no job", passed=good)
-        place = next(iter(scene.places.values()), "/").rpartition("/")[0]
-        code = (await client.get(f"{place}/{UNKNOWN}")).status_code
-    stage.find(EXPECTATIONS[4], f"HTTP {code}", passed=bool(accepted) and code == HTTPStatus.NOT_FOUND)
+        codes = {(await client.get(unknown(place))).status_code for place in [*scene.places.values()][:1]}
+    evidence = ", ".join(f"HTTP {code}" for code in codes) or "no job"
+    stage.find(EXPECTATIONS[4], evidence, passed=codes == {HTTPStatus.NOT_FOUND})
     return bool(ledger.executed)
 
 
@@ -87,7 +86,7 @@ async def deploy_in_the_middle(scene: Scene) -> None:
 
 
 async def outages(scene: Scene) -> None:
-    """PostgreSQL away and silent, then the brokers empty, with jobs in hand and waiting."""
+    """PostgreSQL away and silent, then Redis empty, with jobs in hand and waiting."""
     stage = scene.stage
     accepted: list[int] = []
 
@@ -104,7 +103,7 @@ async def outages(scene: Scene) -> None:
     await wave()
     await brokers_restart(stage, forget=True)
     await wave()
-    stage.find_done_once(EXPECTATIONS[7], await scene.account("brokers empty", accepted))
+    stage.find_done_once(EXPECTATIONS[7], await scene.account("Redis empty", accepted))
 
 
 async def spring(scene: Scene) -> None:

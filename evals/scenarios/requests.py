@@ -24,7 +24,7 @@ EXPECTATIONS = (
     "nothing is done twice",
     "workers end with exit code 0 within 30 s of SIGTERM",
     "a database that is away for 25 s, then silent for 45 s, costs no mail",
-    "brokers that come back empty cost no mail",
+    "a Redis that comes back empty costs no mail",
 )
 WAVE = 8
 FOREVER = 3600
@@ -112,7 +112,7 @@ async def die_and_deploy(scene: Scene) -> bool:
 
 
 async def outages(scene: Scene) -> None:
-    """PostgreSQL away and silent, then the brokers empty, with mail in hand and waiting."""
+    """PostgreSQL away and silent, then Redis empty, with mail in hand and waiting."""
     stage = scene.stage
     guests = await scene.wave()
     await database_away(stage)
@@ -124,4 +124,4 @@ async def outages(scene: Scene) -> None:
     guests = await scene.wave()
     await brokers_restart(stage, forget=True)
     guests += await scene.wave()
-    stage.find_done_once(EXPECTATIONS[5], await scene.account("brokers empty", guests))
+    stage.find_done_once(EXPECTATIONS[5], await scene.account("Redis empty", guests))

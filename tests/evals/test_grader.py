@@ -1,14 +1,18 @@
 """The grader, proven: what add_worker.py makes of a ticket passes, what is usually written does not."""
 
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
 from evals.grade import Grading, grade
+from evals.scenarios.asking import followed, state_at, unknown
 from evals.solutions import edit, solve
-from evals.tasks import TASKS
+from evals.stage import staged
+from evals.tasks import EXPORTS, SUMMARIES, TASKS
 
 MAIL = 3
+JOBS = {6: "succeeded", 9: "done"}
 # Faults pass sooner so; what is right does not depend on it.
 QUICK = "WORKER_LEASE_SECONDS=4\nWORKER_HEARTBEAT_SECONDS=1\nWORKER_RETRY_BASE_SECONDS=0.5\n"
 
@@ -27,6 +31,21 @@ async def test_a_solution_by_the_script_passes(tmp_path: Path) -> None:
     assert grading.passed, "\n".join([*grading.lines(), grading.logs])
     assert len(grading.ledgers) == 3
     assert all("lost=0 duplicated=0" in ledger for ledger in grading.ledgers)
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("number", JOBS)
+async def test_a_solution_shows_the_status_that_the_ticket_asks_for(number: int, tmp_path: Path) -> None:
+    project = solve(number, tmp_path / "library")
+    work = {6: SUMMARIES, 9: EXPORTS}[number]
+
+    async with staged(project) as stage, stage.client() as client:
+        answer = await work.submit(client, 1)
+        place = answer.headers["Location"]
+
+        assert answer.status_code == HTTPStatus.ACCEPTED
+        assert await followed(stage, client, [place]) == [JOBS[number]], stage.deployment.logs()
+        assert await state_at(client, unknown(place)) == "HTTP 404"
 
 
 @pytest.mark.services
