@@ -574,7 +574,7 @@ CELERY: Claims = {
         f"{JOBS_API}accepted_and_followed",
         f"{JOB_DISPATCHER}a_broker_that_is_away",
     ),
-    "`GET /jobs/{id}` tells `state`, `progress`, `result`, `error`": (f"{JOBS_API}accepted_and_followed",),
+    "`GET /jobs/{id}` tells `status`, `progress`, `result`, `error`": (f"{JOBS_API}accepted_and_followed",),
     "refuses to be made without your authentication": (
         f"{JOBS_API}no_routes_without_authentication",
         f"{JOBS_API}jobs_of_others_are_not_there",

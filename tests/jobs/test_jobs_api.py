@@ -90,6 +90,7 @@ async def test_accepted_and_followed(api: httpx2.AsyncClient) -> None:
     assert int(response.headers["retry-after"]) >= 1
     shown = await api.get(location)
     assert (shown.status_code, shown.json()["state"]) == (200, "queued")
+    assert shown.json()["status"] == "queued"
     assert int(shown.headers["retry-after"]) >= 1
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -84,6 +84,12 @@ class JobOut(BaseModel):
     cancel_requested_at: datetime | None
     deadline_at: datetime
     ahead: int | None = None
+
+    @computed_field  # type: ignore[prop-decorator]  # a property of pydantic's
+    @property
+    def status(self) -> State:
+        """The state, under the name that clients of most APIs look for."""
+        return self.state
 
     @property
     def ended(self) -> bool:
