@@ -183,25 +183,12 @@ def replacing(line: str, module: str, solution: Callable[[Path], None]) -> Calla
 
 
 # What the tills write is no CloudEvent: an entry's id in the stream is what tells it from its equals.
-TILLS = """
-
-class Entries(OrderedStreamConsumer):
-    \"\"\"Entries of the tills, as messages.\"\"\"
-
-    async def _next(self) -> list[StreamDelivery]:
-        found = await super()._next()
-        for delivery in found:
-            fields = {name.decode(): value.decode() for name, value in delivery.entry.fields.items()}
-            event = {"specversion": "1.0", "id": delivery.id.decode(), "source": "/tills",
-                     "type": "bar.ordered.v1", "data": fields}
-            delivery.entry.fields[EVENT] = json.dumps(event).encode()
-        return found
+TILLS = """def translate(entry: Foreign) -> bytes:
+    \"\"\"What an entry of the tills is. Its id in the stream is what tells it from its equals.\"\"\"
+    return build("bar.ordered.v1", Charge.model_validate(entry.fields), source="/tills", id_=entry.id)
 
 
-def worker() -> Entries:
-    \"\"\"What `python -m app.workers.run charge` runs.\"\"\"
-    return Entries(consumer)
-"""
+async def handle("""
 
 
 def charge(project: Path) -> None:
@@ -219,19 +206,14 @@ def charge(project: Path) -> None:
         "in-order",
     )
     file = project / "app" / "consumers" / "charge.py"
-    head, _ = file.read_text(encoding="utf-8").split("\n\ndef worker()")
-    file.write_text(head + TILLS, encoding="utf-8")
     edit(
         file,
-        ("from pydantic import BaseModel\n", "import json\n\nfrom pydantic import BaseModel\n"),
-        (
-            "from app.core.stream_consumer import StreamConsumer\n",
-            (
-                "from app.core.redis_stream import EVENT\n"
-                "from app.core.stream_consumer import StreamDelivery\n"
-                "from app.core.stream_in_order import OrderedStreamConsumer\n"
-            ),
-        ),
+        ("import Message\n", "import Message, build\nfrom app.core.foreign import Foreign\n"),
+        ("core.stream_consumer import StreamConsumer", "core.stream_in_order import OrderedStreamConsumer"),
+        ("async def handle(", TILLS),
+        ("handle),),\n", "handle),),\n    translate=translate,\n"),
+        ("-> StreamConsumer", "-> OrderedStreamConsumer"),
+        ("return StreamConsumer(", "return OrderedStreamConsumer("),
     )
 
 
