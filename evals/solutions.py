@@ -209,11 +209,8 @@ def charge(project: Path) -> None:
     edit(
         file,
         ("import Message\n", "import Message, build\nfrom app.core.foreign import Foreign\n"),
-        ("core.stream_consumer import StreamConsumer", "core.stream_in_order import OrderedStreamConsumer"),
         ("async def handle(", TILLS),
         ("handle),),\n", "handle),),\n    translate=translate,\n"),
-        ("-> StreamConsumer", "-> OrderedStreamConsumer"),
-        ("return StreamConsumer(", "return OrderedStreamConsumer("),
     )
 
 

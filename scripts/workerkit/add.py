@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from workerkit import advice, landing, readme_edit
-from workerkit.brokers import Broker
+from workerkit.brokers import IN_ORDER, ORDERED, Broker
 from workerkit.consumer import SERVICE_SESSION, consumer
 from workerkit.cron_job import CronJobOptions, cron_job
 from workerkit.edits import Edits, edits
@@ -26,7 +26,7 @@ from workerkit.requirements import check_requirements
 from workerkit.service import Service, read_service
 from workerkit.signature import is_plain_name
 from workerkit.source import Module
-from workerkit.templates import closure, libraries, renamed, template
+from workerkit.templates import closure, libraries, renamed, replaced, template
 from workerkit.tracked_task import TaskOptions, tracked_task
 
 # As in app.core.envelope, where it is explained.
@@ -136,7 +136,8 @@ def plan_addition(fit: Fit, options: Options) -> Addition:
     ]
     targets = [*own, *copied, *shims]
     targets += init_files(project, targets)
-    targets += [landing.test(project, kind, broker, options.name, test_words(options))]
+    alone = IN_ORDER in options.extras
+    targets += [landing.test(project, kind, broker, options.name, test_words(options), alone=alone)]
     migrations = read_migrations(project)
     changes = decide(project, targets, force=options.force)
     changes += after_adding(project, changes, {target.path for target in copied})
@@ -192,7 +193,8 @@ def own_text(project: Project, options: Options, template: Module, type_: str, s
         return llm_job(template, name, type_, limits, service, prompt=prompt, package=package)
     if kind.is_tracked:
         return tracked_task(template, name, type_, options.task, service, package=package)
-    return consumer(template, name, type_, service, package)
+    text = consumer(template, name, type_, service, package)
+    return replaced(text, ORDERED) if IN_ORDER in options.extras else text
 
 
 def check_name(project: Project, kind: Kind, name: str) -> None:

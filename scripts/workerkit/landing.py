@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 
 from workerkit.brokers import Broker
@@ -15,6 +16,7 @@ from workerkit.templates import TEMPLATES, replaced, rewritten, text_of
 
 FOLDER = "workers"
 CONFTEST = "conftest.py"
+AT_ONCE = re.compile(r"^def test_same_message_in_two_workers_at_once.*?(?=^def )", re.MULTILINE | re.DOTALL)
 PROJECT_LINE = "PROJECT = Path(__file__).resolve().parents[2]"
 IMPORT_ROOT_LINE = "IMPORT_ROOT = PROJECT"
 VARIABLE_LINE = 'DATABASE_VARIABLE = "{}"'
@@ -23,9 +25,13 @@ DATABASE_VARIABLE = "DATABASE_URL"
 ENTRY = {"replica.py": "main", "lab.py": "Lab", "samples.py": "of"}
 
 
-def test(project: Project, kind: Kind, broker: Broker, name: str, words: Mapping[str, str]) -> Target:
-    """The worker's test, in which `words` are replaced."""
+def test(
+    project: Project, kind: Kind, broker: Broker, name: str, words: Mapping[str, str], *, alone: bool
+) -> Target:
+    """The worker's test, in which `words` are replaced. `alone`: no other works beside it."""
     text = worker_test(project, kind, broker, name, words)
+    if alone:
+        text = AT_ONCE.sub("", text)
     return Target(project.tests / FOLDER / test_name(kind, name), text, "test")
 
 

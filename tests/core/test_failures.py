@@ -79,6 +79,8 @@ def provider(status: int, **headers: str) -> httpx2.HTTPStatusError:
         (database("58030"), Retry),
         (database("XX000"), Retry),
         (database("0A000"), Retry),
+        (database("42P01"), Retry),
+        (database("42703"), Retry),
         (stale_statement(), Retry),
         (ExceptionGroup("tasks", [ConnectionRefusedError()]), Retry),
         (ExceptionGroup("tasks", [ExceptionGroup("inner", [KeyError("x"), database("08006")])]), Down),

@@ -69,6 +69,12 @@ async def test_what_cannot_be_translated_is_set_aside(body: bytes) -> None:
     assert seen == []
 
 
+async def test_the_reason_names_the_field() -> None:
+    outcome = await decided(Foreign("7-0", b'{"parcel": "x"}'))
+    assert isinstance(outcome, Dead)
+    assert "not translated: parcel: Input should be a valid integer" in outcome.reason
+
+
 async def test_what_has_no_id_is_set_aside() -> None:
     assert isinstance(await decided(Foreign("", b'{"parcel": 7}')), Dead)
 

@@ -327,13 +327,28 @@ def test_extras_land_when_asked_for(
     add_consumer(shop, broker=broker)
     before = tree(shop)
 
-    added = add_consumer(shop, "--with", extra, broker=broker)
+    replaces = ["--force"] if extra == "in-order" else []  # its worker is another one
+    added = add_consumer(shop, "--with", extra, *replaces, broker=broker)
 
     assert added.code == 0, added.err
     new = tree(shop).keys() - before.keys()
     assert {f"app/core/{name}.py" for name in files} <= new
     assert all(name.startswith("app/core/") for name in new)
     assert script("diff", "--project", shop).code == 0
+
+
+@pytest.mark.parametrize(("broker", "worker"), [("redis", "Stream"), ("rabbitmq", "Rabbit")])
+def test_in_order_is_what_the_worker_is(shop: Path, add_consumer: Script, broker: str, worker: str) -> None:
+    added = add_consumer(shop, "--with", "in-order", broker=broker)
+
+    # Then it is the ordered one, and no test expects two workers to be active
+    assert added.code == 0, added.err
+    own = (shop / "app" / "consumers" / "order_paid.py").read_text()
+    assert f"def worker() -> Ordered{worker}Consumer:" in own
+    assert f"return Ordered{worker}Consumer(consumer)" in own
+    tests = (shop / "tests" / "workers" / "test_worker_order_paid.py").read_text()
+    assert "two_workers_at_once" not in tests
+    assert tests.count("def test_") == 6
 
 
 def test_all_extras_are_tested() -> None:

@@ -104,6 +104,16 @@ def test_they_say_what_to_set_where_there_is_no_server(shop: Path, add_consumer:
     assert "set TEST_RABBITMQ_URL to the address of one for tests, or install rabbitmq-server" in done.stdout
 
 
+def test_those_of_an_ordered_worker_pass(shop: Path, add_consumer: Script, servers: Servers) -> None:
+    add_consumer(shop, "--with", "in-order")
+
+    done = run_tests(shop, **servers("redis"))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 passed" in done.stdout
+    assert [account["lost"] + account["duplicated"] for account in ledgers(done.stdout)] == [0] * 6
+
+
 @pytest.mark.parametrize(
     ("broker", "some", "number"),
     [

@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from app.core.deadline import Watch, cancellation
-from app.core.envelope import Message, Reader, check_size, current_traceparent
+from app.core.envelope import Message, Reader, check_size, current_traceparent, fields
 from app.core.failures import classify
 from app.core.foreign import Foreign, Translate, as_event
 from app.core.gate import database_answers, forget_idle_connections
 from app.core.inbox import Handler, Process, transactional
-from app.core.outcomes import Dead, Done, Down, Outcome, Postpone, Retry
+from app.core.outcomes import Dead, Done, Down, InvalidMessageError, Outcome, Postpone, Retry
 from app.core.worker_settings import WorkerSettings
 
 T = TypeVar("T", bound=BaseModel)
@@ -102,7 +102,10 @@ class Consumer:
 
     def _translated(self, message: Foreign, most: int) -> bytes:
         check_size(message.body, most)
-        return message.body if self.translate is None else as_event(message, self.translate)
+        try:
+            return message.body if self.translate is None else as_event(message, self.translate)
+        except ValidationError as error:
+            raise InvalidMessageError(f"not translated: {fields(error)}") from None
 
     async def _run(self, message: Message[Any], watch: Watch, settings: WorkerSettings) -> Outcome:
         current_traceparent.set(message.envelope.traceparent)

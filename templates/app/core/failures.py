@@ -24,8 +24,8 @@ PERMANENT: tuple[type[Exception], ...] = ()
 # old primary after a failover).
 DATABASE_DOWN = ("08", "28", "3D000", "53", "57P", "25006")
 # Serialization failure, deadlock, lock not available, statement timeout, idle-in-transaction timeout, a
-# statement prepared before a migration, errors of its disks and its own.
-DATABASE_BUSY = ("40001", "40P01", "55P03", "57014", "25P03", "25P04", "0A000", "58", "XX")
+# statement prepared before a migration, a table or column of one to come, errors of its disks and its own.
+DATABASE_BUSY = ("40001", "40P01", "55P03", "57014", "25P03", "25P04", "0A000", "42P01", "42703", "58", "XX")
 RETRYABLE_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 # What a driver calls a connection that was lost or never made; such errors have no SQLSTATE.
 CONNECTION_LOST = frozenset({"InterfaceError", "OperationalError", "TargetServerAttributeNotMatched"})
