@@ -18,7 +18,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -123,11 +123,9 @@ class Traps:
 
         async def held() -> bool:
             self.stage.deployment.keep_up()
-            pids = [pid_of(row["client_port"]) for row in await self.caught(kind)]
-            for worker in self.stage.deployment.processes:
-                family = {worker.pid, *(child.pid for child in children(worker.pid))}
-                if worker.running and family & set(pids):
-                    found.append(worker)
+            ports = [row["client_port"] for row in await self.caught(kind)]
+            workers = self.stage.deployment.processes
+            found.extend(w for w in workers if any(pid_of(port, family(w)) for port in ports))
             return bool(found)
 
         with suppress(AssertionError):
@@ -146,32 +144,38 @@ class Traps:
                 self.sprung[kind] += 1
                 if kind == "kill":
                     self.last_death = time.monotonic()
-                    strike(row["client_port"])
+                    families = [family(worker) for worker in self.stage.deployment.processes]
+                    strike(row["client_port"], set().union(*families))
                 await connection.execute("SELECT pg_terminate_backend($1)", row["pid"])
                 if self.sprung[kind] >= {"kill": DEATHS, "drop": DROPS}[kind]:
                     await connection.execute("DELETE FROM grader.trap WHERE kind = $1", kind)
             await asyncio.sleep(0.1)
 
 
-def children(pid: int) -> list[psutil.Process]:
-    """All descendants of a process; none when it is gone."""
+def family(worker: WorkerProcess) -> set[int]:
+    """A process and all its descendants; none when it is gone."""
+    if not worker.running:
+        return set()
     try:
-        return psutil.Process(pid).children(recursive=True)
+        children = psutil.Process(worker.pid).children(recursive=True)
     except psutil.NoSuchProcess:
-        return []
+        return set()
+    return {worker.pid, *(child.pid for child in children)}
 
 
-def pid_of(port: int) -> int | None:
-    """The process that has this end of a connection."""
+def pid_of(port: int, pids: Collection[int]) -> int | None:
+    """Which of the processes has this end of a connection. Others on this machine may have the same port, to
+    another address.
+    """
     for connection in psutil.net_connections("tcp"):
-        if connection.laddr and connection.laddr.port == port and connection.pid:
-            return int(connection.pid)
+        if connection.pid in pids and connection.laddr and connection.laddr.port == port:
+            return connection.pid
     return None
 
 
-def strike(port: int) -> None:
+def strike(port: int, pids: Collection[int]) -> None:
     """SIGKILL the process behind a connection, as the kernel does when memory is short."""
-    pid = pid_of(port)
+    pid = pid_of(port, pids)
     if pid is not None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -45,16 +45,15 @@ async def test_foreign_messages_are_done_once_across_a_kill(scene: Scene) -> Non
     scene.worker("foreign")
     # Then each is done once
     await scene.until_processed(orders, 120)
-    await eventually(lambda: len(scene.dead()) == 1 and scene.left() == 0, 60)
+    await eventually(lambda: scene.dead() and scene.left() == 0, 60)
     (await scene.ledger("foreign messages across a kill, each sent twice")).assert_clean()
-    # And what is set aside is as it came
-    (letter,) = scene.dead()
-    assert "KeyError: 'order_id'" in letter.reason
-    assert (
-        letter.fields["amount"] == b"7"
-        if isinstance(scene, RedisScene)
-        else letter.event == b'{"amount": "7"}'
-    )
+    # And what is set aside is as it came; twice, if the first worker died before it had acknowledged it
+    for letter in scene.dead():
+        assert "KeyError: 'order_id'" in letter.reason
+        came = (
+            letter.fields["amount"] if isinstance(scene, RedisScene) else json.loads(letter.event)["amount"]
+        )
+        assert came in (b"7", "7")
 
 
 async def test_without_a_number_a_message_is_what_the_broker_calls_it(scene: Scene) -> None:

@@ -218,7 +218,7 @@ def test_the_routes_are_described() -> None:
 
 def test_no_routes_without_authentication() -> None:
     nobody: Any = None
-    with pytest.raises(TypeError, match="jobs_router\\(current_user\\)"):
+    with pytest.raises(TypeError, match="jobs_router\\(current_owner\\)"):
         jobs_router(nobody)
 
 

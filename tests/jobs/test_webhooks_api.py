@@ -153,5 +153,5 @@ async def test_deliveries_are_shown_and_replayed(api: httpx2.AsyncClient, jobs: 
 
 def test_no_routes_without_authentication() -> None:
     nobody: Any = None
-    with pytest.raises(TypeError, match="webhooks_router\\(current_user\\)"):
+    with pytest.raises(TypeError, match="webhooks_router\\(current_owner\\)"):
         webhooks_router(nobody)
